@@ -34,9 +34,9 @@ pub enum LogFormat {
 }
 
 /// Starts logging to standard error. `RUST_LOG` decides what is logged; by default warnings, and
-/// everything that concerns runs.
+/// everything that concerns runs; librdkafka's failures are reported where they are handled.
 pub fn start_logging(format: LogFormat, quiet: bool) {
-    let standard = if quiet { "error" } else { "warn,warehouse_sync=info" };
+    let standard = if quiet { "error,librdkafka=off,rdkafka=off" } else { "warn,warehouse_sync=info,librdkafka=off,rdkafka=off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(standard));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

@@ -1,8 +1,8 @@
 -- warehouse-sync: the exported tables, read with Amazon Athena (engine version 3) straight from the bucket.
 --
--- NOT RUN AGAINST ATHENA. The statements follow AWS's guide. The views and examples (sections 2 to 5) were run on
--- Trino 470, on which Athena's engine version 3 is built, over tables with the same columns; the CREATE EXTERNAL
--- TABLE statements were only parsed. Do the checks below after creating the tables.
+-- NOT RUN AGAINST ATHENA. The statements follow AWS's guide. Athena's engine version 3 is built on Trino: the views
+-- of sections 3 and 4 and the examples are, word for word, those of trino.sql, which were run on Trino 470. The
+-- tables and the views of section 2 were only parsed. Do the checks below after creating the tables.
 --
 -- Replace the placeholders, select the database, run the statements one after the other.
 --
@@ -11,11 +11,10 @@
 --   {{first_day}}       the first day of which there are files, e.g. 2026-09-01: the day of the first run
 --   {{connection_ids}}  the connections that wrote here, ids separated by commas without blanks: the folders below
 --                       _ledger/ other than genesis (one, unless the connection was made anew)
---   {{timestamp_type}} and {{row_format}}   by what the connection writes:
---       parquet                  timestamp   and   STORED AS PARQUET
---       ndjson.gz, ndjson.zst    string      and   ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
---                                                  WITH SERDEPROPERTIES ('case.insensitive' = 'false')
---                                                  STORED AS TEXTFILE
+--   {{timestamp_type}}  timestamp if the connection writes parquet; string if it writes ndjson.gz or ndjson.zst
+--   {{row_format}}      for parquet: STORED AS PARQUET
+--                       for ndjson, all on one line:
+-- ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe' WITH SERDEPROPERTIES ('case.insensitive' = 'false') STORED AS TEXTFILE
 --
 -- Reading needs s3:ListBucket and s3:GetObject on the bucket. (policy.json beside this file is for the writer.)
 --
@@ -39,8 +38,11 @@
 -- Check after creating, with NDJSON:
 --     SELECT event_properties FROM klaviyo_event_versions WHERE event_properties IS NOT NULL LIMIT 20
 --         every value begins with { or [, keys have capital letters where Klaviyo has them
---     SELECT count(*), count(id), count("_version") FROM klaviyo_event_versions
---         three equal numbers, and equal to what `warehouse-sync verify` counts (one connection only)
+--     SELECT count(*), count(id), count("_version"), count("_synced_at") FROM klaviyo_event_versions
+--         four equal numbers
+-- and with Parquet:
+--     SELECT max("_synced_at") FROM klaviyo_event_versions
+--         the time of the latest run in UTC (Trino shifts Parquet times to its server's time zone by default)
 --
 -- Good to know
 --   * JSON columns are varchar. json_extract_scalar(event_properties, '$["$value"]'): names that start with $ or

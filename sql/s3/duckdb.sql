@@ -1,7 +1,7 @@
 -- warehouse-sync: the exported tables, read with DuckDB straight from the files.
 --
 -- Replace one placeholder, then run this file at the start of a session:
---     sed 's|{{location}}|s3://acme-lake/klaviyo|' duckdb.sql > session.sql
+--     sed 's|{{location}}|s3://acme-lake/klaviyo|g' duckdb.sql > session.sql
 --     duckdb -init session.sql                             (or .read session.sql, or execute it from Python)
 --
 --   {{location}}   the destination's root, without a slash at the end and without a single quote:
@@ -34,9 +34,12 @@
 --     not of the event. The newest version of a record may lie in any folder, so the other views read them all.
 --     For many queries copy once: CREATE TABLE event AS FROM klaviyo_event;
 --   * Files may be .ndjson.gz, .ndjson.zst and .parquet side by side (the format was changed on the way).
---   * A line may have up to 64 MiB, see maximum_object_size. A file that is not JSON is an error, never skipped.
+--   * A line may have up to 64 MiB, see maximum_object_size. A line that is not JSON for DuckDB is an error that
+--     names file and line, never skipped. The one thing that the stream may hold and DuckDB refuses is half a
+--     surrogate pair (an emoji cut in two, \ud83d alone). To read on without such lines, add ignore_errors = true
+--     to read_json. From Parquet such a value comes as a JSON string that holds the text.
 --
--- Tested with DuckDB 1.5.5, on a folder and on an S3 server.
+-- Tested with DuckDB 1.5.5, on a folder and on an S3 server (SeaweedFS), with all three formats; not on AWS itself.
 
 -- 1. Which tables have files -------------------------------------------------------------------------------
 -- read_json and read_parquet refuse a pattern that matches no file, and a table without rows has no file.
@@ -102,7 +105,9 @@ FROM query(if(NOT getvariable('klaviyo_event_parquet'), 'FROM klaviyo_event_colu
         make_timestamp(epoch_us(datetime))   AS datetime,
         make_timestamp(epoch_us(_timestamp)) AS _timestamp,
         make_timestamp(epoch_us(_synced_at)) AS _synced_at,
-        event_properties::JSON AS event_properties, attributes::JSON AS attributes, relationships::JSON AS relationships)
+        coalesce(TRY_CAST(event_properties AS JSON), to_json(event_properties)) AS event_properties,
+        coalesce(TRY_CAST(attributes AS JSON), to_json(attributes)) AS attributes,
+        coalesce(TRY_CAST(relationships AS JSON), to_json(relationships)) AS relationships)
     FROM read_parquet('{{location}}/klaviyo_event/dt=*/hr=*/*.parquet',
         hive_partitioning = true, hive_types = {'dt': DATE, 'hr': INTEGER})
     $$));
@@ -164,8 +169,12 @@ FROM query(if(NOT getvariable('klaviyo_profile_parquet'), 'FROM klaviyo_profile_
         make_timestamp(epoch_us(last_event_date)) AS last_event_date,
         make_timestamp(epoch_us(_timestamp))      AS _timestamp,
         make_timestamp(epoch_us(_synced_at))      AS _synced_at,
-        location::JSON AS location, properties::JSON AS properties, subscriptions::JSON AS subscriptions,
-        predictive_analytics::JSON AS predictive_analytics, attributes::JSON AS attributes, relationships::JSON AS relationships)
+        coalesce(TRY_CAST(location AS JSON), to_json(location)) AS location,
+        coalesce(TRY_CAST(properties AS JSON), to_json(properties)) AS properties,
+        coalesce(TRY_CAST(subscriptions AS JSON), to_json(subscriptions)) AS subscriptions,
+        coalesce(TRY_CAST(predictive_analytics AS JSON), to_json(predictive_analytics)) AS predictive_analytics,
+        coalesce(TRY_CAST(attributes AS JSON), to_json(attributes)) AS attributes,
+        coalesce(TRY_CAST(relationships AS JSON), to_json(relationships)) AS relationships)
     FROM read_parquet('{{location}}/klaviyo_profile/dt=*/hr=*/*.parquet',
         hive_partitioning = true, hive_types = {'dt': DATE, 'hr': INTEGER})
     $$));
@@ -215,7 +224,7 @@ FROM query(if(NOT getvariable('klaviyo_metric_parquet'), 'FROM klaviyo_metric_co
         make_timestamp(epoch_us(updated))    AS updated,
         make_timestamp(epoch_us(_timestamp)) AS _timestamp,
         make_timestamp(epoch_us(_synced_at)) AS _synced_at,
-        attributes::JSON AS attributes)
+        coalesce(TRY_CAST(attributes AS JSON), to_json(attributes)) AS attributes)
     FROM read_parquet('{{location}}/klaviyo_metric/dt=*/hr=*/*.parquet',
         hive_partitioning = true, hive_types = {'dt': DATE, 'hr': INTEGER})
     $$));

@@ -12,8 +12,8 @@ use crate::model::connection::DestinationSettings;
 use crate::model::ledger::{LEDGER_FORMAT, StreamGenesis};
 use crate::model::position::Millis;
 use crate::model::{
-    Checkpoint, Connection, ConnectionId, ConnectionSpec, ConnectionState, EntryKind, ErrorCode, Genesis, Object, Stage, Sync, SyncError,
-    SyncId, SyncKind,
+    Connection, ConnectionId, ConnectionSpec, ConnectionState, EntryKind, ErrorCode, Genesis, Object, Stage, Sync, SyncError, SyncId,
+    SyncKind,
 };
 use crate::record::parse::PENDING_UNKNOWN_METRIC;
 
@@ -222,6 +222,10 @@ impl Control {
                 Ok(())
             })
             .await?;
+        if !failed {
+            // What had failed for want of the change goes on by itself.
+            self.retry(None, false).await?;
+        }
         Ok(steps)
     }
 
@@ -266,11 +270,11 @@ async fn recovered(destination: &dyn Destination, genesis: &Genesis, id: SyncId)
         sync.sequence = head.sequence;
         sync.checkpoint = head.checkpoint;
     }
-    let cut: Option<Checkpoint> = genesis.streams.get(&id.object).map(|stream| Checkpoint::at(&stream.cut));
-    if let (SyncKind::Historical, Some(stream), Some(_)) = (id.kind, genesis.streams.get(&id.object), cut) {
-        if sync.checkpoint.until(&stream.cut).is_empty() && sync.sequence > 0 {
-            sync.completed_at = sync.looked_at;
-        }
+    let is_history = id.kind == SyncKind::Historical && sync.sequence > 0;
+    if let Some(stream) = genesis.streams.get(&id.object).filter(|_| is_history)
+        && sync.checkpoint.until(&stream.cut).is_empty()
+    {
+        sync.completed_at = sync.looked_at;
     }
     Ok(sync)
 }

@@ -202,12 +202,12 @@ fn samples(bounds: &Bounds) -> Vec<Slice> {
     use crate::model::Range;
     let each = (SAMPLE_RECORDS / 3 / bounds.next.len().max(1) as u64).max(20) as i64;
     let place = |part: i64| {
-        Slice::new(bounds.next.iter().filter_map(|(partition, next)| {
+        Slice::new(bounds.next.iter().map(|(partition, next)| {
             let lowest = bounds.lowest.get(partition).copied().unwrap_or(0);
             let start = lowest + (next - lowest - each).max(0) / 2 * part;
             // What an earlier sample has read already is not read again.
             let start = if part > 0 { start.max(lowest + each * part) } else { start };
-            Some((*partition, Range { start, end: (start + each).min(*next) }))
+            (*partition, Range { start, end: (start + each).min(*next) })
         }))
     };
     (0..3).map(place).filter(|slice| !slice.is_empty()).collect()

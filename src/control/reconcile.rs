@@ -14,9 +14,9 @@ use super::{pending, planner};
 use crate::destination;
 use crate::engine::{Engine, Outcome};
 use crate::model::connection::DestinationSettings;
-use crate::model::{Connection, ConnectionState, Intent, Object, SyncError, SyncId, SyncKind};
+use crate::model::{Connection, ConnectionState, Intent, Object, SyncError, SyncId, SyncKind, Trouble};
 use crate::source::Source;
-use crate::store::Store;
+use crate::store::{RecordedError, Store};
 
 /// How often the store is asked whether somebody changed something.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -61,14 +61,15 @@ impl Reconciler {
             let mut nothing_due = true;
             let seen = self.store.change_counter().await?;
             let connection = self.store.connection().await?;
-            if let Some(connection) = connection.filter(|connection| connection.genesis.is_some()) {
-                let current = self.engine_for(&connection, &mut engine)?;
+            let engine = match connection.as_ref().filter(|connection| connection.genesis.is_some()) {
+                Some(connection) => self.engine_for(connection, &mut engine).await?,
+                None => None,
+            };
+            if let (Some(connection), Some(engine)) = (&connection, engine) {
                 if let (Some(genesis), false) = (&connection.genesis, swept) {
-                    swept = self.sweep(&current, genesis).await;
+                    swept = self.sweep(&engine, genesis).await;
                 }
                 for sync in self.store.syncs().await? {
-                    let open = self.store.open_run(sync.id).await?;
-                    let due = due(&connection, &sync, open.as_ref().map(|stored| &stored.run), self.clock.now(), self.settings.interval);
                     if let Some(task) = active.get(&sync.id) {
                         nothing_due = false;
                         if sync.intent == Intent::Pause || connection.state != ConnectionState::Enabled {
@@ -76,12 +77,13 @@ impl Reconciler {
                         }
                         continue;
                     }
-                    match due {
+                    let open = self.store.open_run(sync.id).await?;
+                    match due(connection, &sync, open.as_ref().map(|stored| &stored.run), self.clock.now(), self.settings.interval) {
                         Due::Execute | Due::Plan if !stop.is_cancelled() => {
                             nothing_due = false;
                             let task_stop = stop.child_token();
                             active.insert(sync.id, Active { stop: task_stop.clone() });
-                            let (engine, connection, id) = (current.clone(), connection.clone(), sync.id);
+                            let (engine, connection, id) = (engine.clone(), connection.clone(), sync.id);
                             tasks.spawn(async move { (id, work_on(&engine, &connection, id, &task_stop).await) });
                         }
                         Due::At(at) => wake_at = Some(wake_at.map_or(at, |earliest| earliest.min(at))),
@@ -130,17 +132,40 @@ impl Reconciler {
         }
     }
 
-    fn engine_for(
+    /// The engine for the destination as it is configured now. When it cannot be opened (a secret is
+    /// missing), that becomes every sync's trouble and a person's to fix.
+    async fn engine_for(
         &self,
         connection: &Connection,
         current: &mut Option<(DestinationSettings, Arc<Engine>)>,
-    ) -> Result<Arc<Engine>, SyncError> {
-        if let Some((settings, engine)) = current {
-            if *settings == connection.spec.destination {
-                return Ok(engine.clone());
-            }
+    ) -> Result<Option<Arc<Engine>>, SyncError> {
+        if let Some((settings, engine)) = current
+            && *settings == connection.spec.destination
+        {
+            return Ok(Some(engine.clone()));
         }
-        let destination = destination::open(&connection.spec.destination)?;
+        let destination = match destination::open(&connection.spec.destination) {
+            Ok(destination) => destination,
+            Err(error) => {
+                let now = self.clock.now();
+                for sync in self.store.syncs().await?.into_iter().filter(|sync| sync.trouble.is_none()) {
+                    tracing::warn!(sync = %sync.id, code = %error.code, "{}", error.summary);
+                    let trouble = Trouble { error: error.clone(), failed_tries: 1, first_failed_at: now, until: None };
+                    self.store.update_sync(sync.id, |sync| sync.trouble = Some(trouble)).await?;
+                    self.store
+                        .record_error(&RecordedError {
+                            at: now,
+                            sync: Some(sync.id),
+                            run: None,
+                            tries: 1,
+                            next_try: None,
+                            error: error.clone(),
+                        })
+                        .await?;
+                }
+                return Ok(None);
+            }
+        };
         let engine = Engine::new(
             self.source.clone(),
             destination,
@@ -151,7 +176,7 @@ impl Reconciler {
         );
         let engine = Arc::new(engine);
         *current = Some((connection.spec.destination.clone(), engine.clone()));
-        Ok(engine)
+        Ok(Some(engine))
     }
 
     async fn sweep(&self, engine: &Engine, genesis: &crate::model::Genesis) -> bool {

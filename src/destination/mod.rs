@@ -4,7 +4,6 @@
 //! sees, then make exactly one manifest visible, once. The destination's own ledger is the truth; our
 //! store only remembers it.
 
-pub mod null;
 pub mod object_ledger;
 pub mod object_storage;
 pub mod s3_errors;

@@ -167,7 +167,8 @@ impl ObjectStorage {
             .try_collect::<()>()
             .await?;
         boundary("commit_before_done");
-        self.create(&done, bytes::Bytes::new(), Stage::Commit).await?;
+        // Not empty: Trino does not see empty files.
+        self.create(&done, bytes::Bytes::from_static(b"done\n"), Stage::Commit).await?;
         boundary("commit_after_done");
         Ok(())
     }
@@ -355,7 +356,7 @@ impl Destination for ObjectStorage {
                     *totals.entry(*table).or_default() += *added;
                 }
                 self.expect_staged(manifest).await?;
-                let kind = EntryKind::Run { manifest: manifest.clone() };
+                let kind = EntryKind::Run { manifest: Box::new(manifest.clone()) };
                 let entry = LedgerEntry { format: LEDGER_FORMAT, connection, sync, sequence, kind, checkpoint, totals };
                 boundary("commit_before_point");
                 match self.create_entry(&entry).await? {

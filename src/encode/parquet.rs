@@ -10,7 +10,7 @@
 //!
 //! Only pages, encodings and types of Parquet 1.0 are used, so that every warehouse's loader reads the
 //! files. A row group is written column after column while rows arrive one by one, so the rows of the
-//! open group wait in memory, uncompressed: see [`ROW_GROUP_BYTES`].
+//! open group wait in memory, uncompressed: see `ROW_GROUP_BYTES`.
 
 use std::fs::File;
 use std::io;
@@ -388,7 +388,7 @@ impl ParquetWriter {
         Ok(Self { table, writer, group: Vec::new(), group_bytes: 0 })
     }
 
-    /// Appends a batch. It is written to the file once about [`ROW_GROUP_BYTES`] have come together.
+    /// Appends a batch. It is written to the file once about `ROW_GROUP_BYTES` have come together.
     pub fn write(&mut self, batch: &ParquetBatch) -> io::Result<()> {
         if batch.table != self.table {
             return Err(io::Error::other("a batch of another table"));

@@ -318,6 +318,24 @@ fn an_error_of_the_caller_comes_back_as_it_is() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_reported_as_one() {
+    let mut writer = ParquetWriter::new(Table::Event, HashingFile::create("/dev/full".as_ref()).unwrap()).unwrap();
+    let mut batch = batch(Table::Event);
+    let mut noise = 1u64;
+    while batch.bytes() < ROW_GROUP_BYTES {
+        let mut properties = String::from("\"");
+        for _ in 0..64 {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            properties += &format!("{noise:016x}");
+        }
+        properties.push('"');
+        batch.push(&row(Table::Event, &event("\"a\"", &properties)));
+    }
+    assert_eq!(writer.write(&batch).unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
 #[test]
 #[should_panic = "the column `datetime` holds values of type Timestamp"]
 fn a_value_of_another_type_is_never_written() {

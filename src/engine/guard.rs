@@ -15,10 +15,10 @@ pub fn check(
     now: &Bounds,
 ) -> Result<(), SyncError> {
     let stop = |code: ErrorCode, summary: String| Err(SyncError::new(code, Stage::Plan, summary));
-    if let (Some(before), Some(after)) = (genesis.and_then(|genesis| genesis.topic_id.as_deref()), now.topic_id.as_deref()) {
-        if before != after {
-            return stop(ErrorCode::TopicRecreated, format!("`{name}` has the id {after}, but the one that was read has {before}"));
-        }
+    if let (Some(before), Some(after)) = (genesis.and_then(|genesis| genesis.topic_id.as_deref()), now.topic_id.as_deref())
+        && before != after
+    {
+        return stop(ErrorCode::TopicRecreated, format!("`{name}` has the id {after}, but the one that was read has {before}"));
     }
     for (partition, position) in checkpoint.positions() {
         if is_done(limit, partition, position.next) {

@@ -114,7 +114,7 @@ impl Stager {
         state.passed = record.offset + 1;
         let fate = self.stage(record, version)?;
         self.account(record, fate);
-        if self.tally.read % COUNT_EVERY == 0 {
+        if self.tally.read.is_multiple_of(COUNT_EVERY) {
             self.publish();
         }
         Ok(())
@@ -238,7 +238,7 @@ impl Stager {
             partition: record.partition,
             offset: record.offset,
             timestamp: record.timestamp,
-            original: inexact.then_some(resource.text),
+            original: inexact.then_some(resource.original),
         };
         self.outlet.push(&row)?;
         Ok(Ok(Fate::Staged))

@@ -173,22 +173,21 @@ impl DestinationSettings {
                         ));
                     }
                 }
-                if let Some(prefix) = &s3.prefix {
-                    if prefix.starts_with('/')
+                if let Some(prefix) = &s3.prefix
+                    && (prefix.starts_with('/')
                         || prefix.ends_with('/')
-                        || prefix.split('/').any(|part| part.is_empty() || part == "." || part == "..")
-                    {
-                        issues.push(Issue::new(
-                            "destination.prefix",
-                            "a prefix is a path such as `exports/klaviyo`, without a slash at either end",
-                        ));
-                    }
+                        || prefix.split('/').any(|part| part.is_empty() || part == "." || part == ".."))
+                {
+                    issues.push(Issue::new(
+                        "destination.prefix",
+                        "a prefix is a path such as `exports/klaviyo`, without a slash at either end",
+                    ));
                 }
-                if let Some(endpoint) = &s3.endpoint {
-                    if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
-                        issues
-                            .push(Issue::new("destination.endpoint", "an endpoint starts with https:// (or http:// on a trusted network)"));
-                    }
+                if let Some(endpoint) = &s3.endpoint
+                    && !endpoint.starts_with("https://")
+                    && !endpoint.starts_with("http://")
+                {
+                    issues.push(Issue::new("destination.endpoint", "an endpoint starts with https:// (or http:// on a trusted network)"));
                 }
             }
             DestinationSettings::Folder(folder) => {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{ConnectionId, History};
-use super::position::{Checkpoint, Millis, Offset, Partition, Slice};
+use super::position::{Checkpoint, Millis, Offset, Partition, Slice, by_partition};
 use super::run::RunId;
 use super::sync::{SyncId, SyncKind};
 use super::table::{FileFormat, Object, Table};
@@ -26,10 +26,13 @@ pub struct StreamGenesis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
     /// The first offsets that the topic still held. Above 0, earlier records had expired before we came.
+    #[serde(with = "by_partition")]
     pub lowest: BTreeMap<Partition, Offset>,
     /// Where history begins: the first record published within the window.
+    #[serde(with = "by_partition")]
     pub history_start: BTreeMap<Partition, Offset>,
     /// Where history ends and live begins.
+    #[serde(with = "by_partition")]
     pub cut: BTreeMap<Partition, Offset>,
 }
 
@@ -188,6 +191,7 @@ pub struct Manifest {
     /// File format.
     pub file_format: FileFormat,
     /// How far the metric catalogue was read for this attempt.
+    #[serde(with = "by_partition")]
     pub catalogue: BTreeMap<Partition, Offset>,
     /// When the slice's offsets were frozen; `_synced_at` of every row.
     pub frozen_at: Timestamp,
@@ -203,7 +207,7 @@ pub enum EntryKind {
     /// A run was committed.
     Run {
         /// What it committed.
-        manifest: Manifest,
+        manifest: Box<Manifest>,
     },
     /// A person chose to go on behind a gap.
     Skip {

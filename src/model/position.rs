@@ -71,7 +71,7 @@ impl Range {
 /// What one run reads: a range of offsets for each partition, frozen when the run is planned.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Slice(BTreeMap<Partition, Range>);
+pub struct Slice(#[serde(with = "by_partition")] BTreeMap<Partition, Range>);
 
 impl Slice {
     /// A slice of the given ranges; empty ranges are left out.
@@ -130,6 +130,27 @@ impl Slice {
     }
 }
 
+/// Maps by partition in JSON, whose keys are texts. Inside tagged or flattened types serde hands keys on
+/// as texts and does not turn them into numbers again, so that is done here.
+pub mod by_partition {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    use super::Partition;
+
+    /// Writes the map with its keys as texts.
+    pub fn serialize<T: Serialize, S: Serializer>(map: &BTreeMap<Partition, T>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(partition, value)| (partition.to_string(), value)))
+    }
+
+    /// Reads it back.
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Partition, T>, D::Error> {
+        let texts = BTreeMap::<String, T>::deserialize(deserializer)?;
+        texts.into_iter().map(|(text, value)| text.parse().map(|partition| (partition, value)).map_err(D::Error::custom)).collect()
+    }
+}
+
 /// Lower-case hexadecimal text of some bytes.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -167,7 +188,7 @@ pub enum PositionError {
 /// The next offset to read, for each partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Checkpoint(BTreeMap<Partition, Position>);
+pub struct Checkpoint(#[serde(with = "by_partition")] BTreeMap<Partition, Position>);
 
 impl Checkpoint {
     /// A checkpoint of the given positions.

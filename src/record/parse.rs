@@ -108,8 +108,10 @@ const fn known_attributes(object: Object) -> &'static [(&'static str, usize)] {
 #[derive(Debug)]
 pub struct Resource<'a> {
     object: Object,
-    /// The whole resource, without line breaks.
-    pub text: &'a str,
+    /// The whole resource as it stands in the stream.
+    pub original: &'a str,
+    /// A half of a surrogate pair had to be replaced: the columns do not hold the resource exactly.
+    pub repaired: bool,
     /// The id, unescaped.
     pub id: Cow<'a, str>,
     id_text: &'a str,
@@ -144,19 +146,24 @@ impl Parser {
     /// Parses one value.
     pub fn parse<'a>(&'a mut self, value: &'a [u8]) -> Result<Resource<'a>, Malformed> {
         let Parser { object, flat, rest, outside } = self;
-        // Between tokens a line break is white space and means the same as a blank; inside strings JSON
-        // does not allow one. So blanks keep the text equal as JSON and let it stand on one line.
-        let value = if memchr2(b'\n', b'\r', value).is_some() {
+        let original = utf8(value)?;
+        let has_breaks = memchr2(b'\n', b'\r', value).is_some();
+        let has_halves = has_half_pairs(value);
+        let text = if has_breaks || has_halves {
             flat.clear();
-            flat.extend(value.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-            flat.as_slice()
+            flat.extend_from_slice(value);
+            if has_breaks {
+                // Between tokens a line break is white space and means the same as a blank; inside strings
+                // JSON does not allow one. So blanks keep the text equal as JSON and let it stand on one line.
+                flat.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            }
+            if has_halves {
+                replace_half_pairs(flat);
+            }
+            utf8(flat)?
         } else {
-            value
+            original
         };
-        let text = simdutf8::basic::from_utf8(value).map_err(|_| {
-            let at = std::str::from_utf8(value).err().map_or(0, |error| error.valid_up_to());
-            Malformed::new(RejectReason::NotUtf8, format!("invalid UTF-8 at byte {at}"))
-        })?;
         for members in [&mut *rest, &mut *outside] {
             members.clear();
             members.push(b'{');
@@ -177,7 +184,54 @@ impl Parser {
         }
         rest.push(b'}');
         let rest = std::str::from_utf8(rest).map_err(|_| Malformed::new(RejectReason::NotUtf8, "invalid UTF-8"))?;
-        found.into_resource(*object, text, rest)
+        let mut resource = found.into_resource(*object, original, rest)?;
+        resource.repaired = has_halves;
+        Ok(resource)
+    }
+}
+
+fn utf8(value: &[u8]) -> Result<&str, Malformed> {
+    simdutf8::basic::from_utf8(value).map_err(|_| {
+        let at = std::str::from_utf8(value).err().map_or(0, |error| error.valid_up_to());
+        Malformed::new(RejectReason::NotUtf8, format!("invalid UTF-8 at byte {at}"))
+    })
+}
+
+/// The escapes `\uXXXX` that are one half of a surrogate pair without the other, by place: what is left
+/// of an emoji that somebody cut in two. JSON's grammar allows them, Unicode does not, and one of them
+/// makes readers such as DuckDB refuse the whole table.
+fn half_pairs(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            at += memchr::memchr(b'\\', text.get(at..)?)?;
+            let start = at;
+            match unit(start) {
+                Some(0xd800..0xdc00) if matches!(unit(start + 6), Some(0xdc00..0xe000)) => at += 12,
+                Some(0xd800..0xe000) => {
+                    at += 6;
+                    return Some(start);
+                }
+                // An escaped backslash is no beginning of an escape.
+                _ => at += 2,
+            }
+        }
+    })
+}
+
+fn has_half_pairs(text: &[u8]) -> bool {
+    half_pairs(text).next().is_some()
+}
+
+/// Puts the replacement character in their place; it is as long.
+fn replace_half_pairs(text: &mut [u8]) {
+    let places: Vec<usize> = half_pairs(text).collect();
+    for at in places {
+        text[at..at + 6].copy_from_slice(b"\\ufffd");
     }
 }
 
@@ -191,7 +245,7 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn into_resource(self, object: Object, text: &'a str, rest: &'a str) -> Result<Resource<'a>, Malformed> {
+    fn into_resource(self, object: Object, original: &'a str, rest: &'a str) -> Result<Resource<'a>, Malformed> {
         let expected = object.resource_type();
         match self.resource_type.and_then(unquote) {
             Some(found) if found == expected => {}
@@ -211,7 +265,8 @@ impl<'a> Found<'a> {
         };
         Ok(Resource {
             object,
-            text,
+            original,
+            repaired: false,
             id,
             id_text,
             members: self.members,
@@ -240,7 +295,7 @@ impl<'a> Resource<'a> {
     /// What comes from the metric catalogue is the caller's to fill in.
     pub fn fill<'v>(&'v self, values: &mut [Value<'v>; MAX_COLUMNS]) -> Result<bool, Malformed> {
         let table: Table = self.object.table();
-        let mut inexact = false;
+        let mut inexact = self.repaired;
         for (index, column) in table.columns().iter().enumerate() {
             use crate::model::table::ColumnType::{Json, Timestamp};
             values[index] = match (column.name, self.members[index]) {
@@ -410,6 +465,7 @@ impl<'a> Visitor<'a> for AttributesSeed<'_, 'a> {
 }
 
 /// Appends `"name":value` to the members of an object, the first brace being there already.
+#[expect(clippy::ptr_arg, reason = "borrowed or owned tells whether the name needs escapes")]
 fn push_member(into: &mut Vec<u8>, name: &Cow<'_, str>, value: &str) {
     if into.len() > 1 {
         into.push(b',');

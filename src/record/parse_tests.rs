@@ -110,3 +110,15 @@ fn what_is_no_resource_is_told_apart() {
     let resource = parser.parse(br#"{"type":"event","id":"a","attributes":{"datetime":"soon"}}"#).unwrap();
     assert_eq!(resource.own_time().unwrap_err().reason, RejectReason::BadTime);
 }
+
+#[test]
+fn half_of_a_surrogate_pair_is_replaced_and_the_original_kept() {
+    let text = r#"{"type":"event","id":"a","attributes":{"event_properties":{"cut":"x\ud83d","whole":"\ud83d\ude00","text":"\\ud83d","low":"\uDE00"}}}"#;
+    let mut parser = Parser::new(Object::Events);
+    let resource = parser.parse(text.as_bytes()).unwrap();
+    assert!(resource.repaired);
+    assert_eq!(resource.original, text);
+    let expected = r#"{"cut":"x\ufffd","whole":"\ud83d\ude00","text":"\\ud83d","low":"\ufffd"}"#;
+    assert!(values(Object::Events, text).contains(&("event_properties", expected.into())), "{:?}", values(Object::Events, text));
+    assert!(!Parser::new(Object::Events).parse(EVENT.as_bytes()).unwrap().repaired);
+}

@@ -27,16 +27,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bounds, ReadEnd, Record, RecordSink, Source};
+use super::{Bounds, ReadEnd, RecordSink, Source};
 use crate::model::position::Millis;
+use crate::model::record::Record;
 use crate::model::row::unquote;
-use crate::model::time;
-use crate::model::{ErrorCode, Object, Offset, Partition, Range, RetryHint, Slice, Stage, SyncError};
+use crate::model::{ErrorCode, Object, Offset, Partition, Range, RetryHint, Slice, Stage, SyncError, time};
 
 /// What every file's name ends with, before the suffix of its compression.
 const EXTENSION: &str = ".ndjson";
@@ -53,19 +53,20 @@ const LINES_PER_STOP_CHECK: Offset = 1_000;
 pub struct FolderSource {
     root: PathBuf,
     partitions_file: PathBuf,
-    /// Held while numbers are given to new files.
-    numbering: Mutex<()>,
-    indexes: Mutex<HashMap<(Object, String), Arc<Mutex<Index>>>>,
+    indexes: Mutex<Indexes>,
 }
 
 /// Stream → name without compression suffix → partition, as it stands in `partitions_file`.
 type Numbers = BTreeMap<Object, BTreeMap<String, Partition>>;
 
+/// What was counted, by stream and name without compression suffix; each file is locked by itself.
+type Indexes = HashMap<(Object, String), Arc<Mutex<Index>>>;
+
 impl FolderSource {
     /// A source that reads the streams below `root`. `partitions_file` is written when a file is first
     /// seen; it belongs to the state: without it, partitions are numbered anew. Touches nothing until used.
     pub fn new(root: PathBuf, partitions_file: PathBuf) -> Self {
-        Self { root, partitions_file, numbering: Mutex::default(), indexes: Mutex::default() }
+        Self { root, partitions_file, indexes: Mutex::default() }
     }
 
     fn folder(&self, object: Object) -> PathBuf {
@@ -89,14 +90,9 @@ impl FolderSource {
         let mut files: BTreeMap<String, StreamFile> = BTreeMap::new();
         for entry in entries {
             let path = entry.map_err(failed)?.path();
-            let Some((name, compression)) = path.file_name().and_then(|name| split_name(name.as_encoded_bytes())) else { continue };
-            if path.is_dir() {
-                continue;
-            }
-            let Ok(name) = str::from_utf8(name) else {
-                let summary = format!("the name of `{}` is not UTF-8", path.display());
-                return Err(SyncError::new(ErrorCode::ConfigurationInvalid, stage, summary).hint("Rename the file, then retry the sync."));
-            };
+            // Of names that are not UTF-8 two might look alike, which is noticed below.
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some((name, compression)) = split_name(&name).filter(|_| !path.is_dir()) else { continue };
             if let Some(other) = files.insert(name.to_owned(), StreamFile { path: path.clone(), compression }) {
                 let summary = format!("`{}` and `{}` would be the same partition", other.path.display(), path.display());
                 // While a file is being compressed both are there, so this may pass.
@@ -128,10 +124,9 @@ impl FolderSource {
             return Ok(known);
         }
         let failed = |error: io::Error| self.numbers_not_kept(&error);
-        let _threads = lock(&self.numbering);
         let parent = self.partitions_file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = File::open(parent).map_err(failed)?;
-        // Other processes, such as a preview beside the server; released when the handle is dropped.
+        // Against other threads, and processes such as a preview beside the server; released with the handle.
         parent.lock().map_err(failed)?;
         let mut numbers = self.load_numbers()?;
         let stream = numbers.entry(object).or_default();
@@ -203,7 +198,7 @@ impl Source for FolderSource {
         Ok(bounds)
     }
 
-    /// Always the beginning: lines need not be in the order of their times.
+    /// Always the beginning: lines need not be in the order of their self.
     fn offsets_since(&self, _object: Object, _since: Millis, bounds: &Bounds) -> Result<BTreeMap<Partition, Offset>, SyncError> {
         Ok(bounds.lowest.keys().map(|partition| (*partition, 0)).collect())
     }
@@ -246,12 +241,12 @@ enum Compression {
 }
 
 /// The name without the suffix of its compression; `None` for files that are none of ours.
-fn split_name(name: &[u8]) -> Option<(&[u8], Compression)> {
-    let (base, compression) = match name.strip_suffix(b".gz") {
+fn split_name(name: &str) -> Option<(&str, Compression)> {
+    let (base, compression) = match name.strip_suffix(".gz") {
         Some(base) => (base, Compression::Gzip),
-        None => name.strip_suffix(b".zst").map_or((name, Compression::Plain), |base| (base, Compression::Zstd)),
+        None => name.strip_suffix(".zst").map_or((name, Compression::Plain), |base| (base, Compression::Zstd)),
     };
-    (base.ends_with(EXTENSION.as_bytes()) && !base.starts_with(b".")).then_some((base, compression))
+    (base.ends_with(EXTENSION) && !base.starts_with('.')).then_some((base, compression))
 }
 
 struct StreamFile {
@@ -439,16 +434,12 @@ struct LineReader<'r> {
 
 impl LineReader<'_> {
     fn read(&mut self, range: Range, stop: &CancellationToken, sink: &mut RecordSink<'_>) -> Result<ReadEnd, SyncError> {
-        let mut until_stop_check = 0;
+        let first = self.line;
         while self.line < range.end {
-            if until_stop_check == 0 {
-                if stop.is_cancelled() {
-                    return Ok(ReadEnd::Stopped);
-                }
-                until_stop_check = LINES_PER_STOP_CHECK;
+            if (self.line - first) % LINES_PER_STOP_CHECK == 0 && stop.is_cancelled() {
+                return Ok(ReadEnd::Stopped);
             }
-            until_stop_check -= 1;
-            let found = if self.line < range.start { self.skip() } else { self.fetch() };
+            let found = if self.line < range.start { self.reader.skip_until(b'\n').map(|bytes| bytes > 0) } else { self.fetch() };
             if !found.map_err(|error| read_failed(self.path, Stage::Stage, &error))? {
                 return Err(self.ended_early(range.end));
             }
@@ -458,10 +449,6 @@ impl LineReader<'_> {
             self.line += 1;
         }
         Ok(ReadEnd::Complete)
-    }
-
-    fn skip(&mut self) -> io::Result<bool> {
-        Ok(self.reader.skip_until(b'\n')? > 0)
     }
 
     /// Puts the next line into the buffer; `false` at the end of the file.
@@ -497,49 +484,95 @@ struct Line<'a> {
     timestamp: Millis,
 }
 
-/// The members of a line that say what it is, each as JSON text; `null` is a text, too.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// What the source itself looks at in a line, found in one pass: members as JSON text, `null` being a text, too.
+#[derive(Default)]
 struct Members<'a> {
-    #[serde(borrow, rename = "type", deserialize_with = "text")]
     resource_type: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     id: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
-    attributes: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     key: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     value: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     timestamp: Option<&'a str>,
-}
-
-/// The attributes that hold a resource's own time.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Times<'a> {
-    #[serde(borrow, deserialize_with = "text")]
+    /// Of the attributes, like the two that follow.
     datetime: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     updated: Option<&'a str>,
-    #[serde(borrow, deserialize_with = "text")]
     created: Option<&'a str>,
 }
 
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(|raw| Some(raw.get()))
+/// The names of those members.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Name {
+    Type,
+    Id,
+    Key,
+    Value,
+    Timestamp,
+    Attributes,
+    Datetime,
+    Updated,
+    Created,
+    #[serde(other)]
+    Other,
 }
 
-/// An object's members; `None` for anything else. (A derived structure would take a list as well.)
-fn object_of<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    if json.starts_with(b"{") { serde_json::from_slice(json).ok() } else { None }
+/// Fills [`Members`] from a line (`true`) or from its attributes. A list or `null` in place of either has none.
+struct Collect<'m, 'a>(&'m mut Members<'a>, bool);
+
+impl<'a> DeserializeSeed<'a> for Collect<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Collect<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self(members, is_line) = self;
+        while let Some(name) = map.next_key::<Name>()? {
+            let member = match (is_line, name) {
+                (true, Name::Type) => &mut members.resource_type,
+                (true, Name::Id) => &mut members.id,
+                (true, Name::Key) => &mut members.key,
+                (true, Name::Value) => &mut members.value,
+                (true, Name::Timestamp) => &mut members.timestamp,
+                (false, Name::Datetime) => &mut members.datetime,
+                (false, Name::Updated) => &mut members.updated,
+                (false, Name::Created) => &mut members.created,
+                (true, Name::Attributes) => {
+                    map.next_value_seed(Collect(members, false))?;
+                    continue;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *member = Some(map.next_value::<&RawValue>()?.get());
+        }
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, mut list: S) -> Result<(), S::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 impl<'a> Line<'a> {
-    /// `None` for a line that is neither an object nor a sound envelope.
+    /// `None` for a line that is not JSON, or not a sound envelope.
     fn parse(object: Object, line: &'a [u8]) -> Option<Self> {
-        let members: Members<'a> = object_of(line)?;
+        let members = Members::of(line)?;
         let Some(value) = members.value.filter(|_| members.resource_type.is_none()) else {
             return Some(Self { key: members.key_of_resource(), value: Some(line), timestamp: members.own_time(object) });
         };
@@ -549,7 +582,7 @@ impl<'a> Line<'a> {
         if value == "null" {
             return Some(Self { key, value: None, timestamp: timestamp.unwrap_or(0) });
         }
-        let resource = || object_of::<Members<'a>>(value.as_bytes()).unwrap_or_default();
+        let resource = || Members::of(value.as_bytes()).unwrap_or_default();
         Some(Self {
             key: key.or_else(|| resource().key_of_resource()),
             value: Some(value.as_bytes()),
@@ -565,18 +598,25 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Members<'a> {
+    /// `None` for what is not JSON. What is no object has no members.
+    fn of(json: &'a [u8]) -> Option<Self> {
+        let (mut members, mut deserializer) = (Self::default(), serde_json::Deserializer::from_slice(json));
+        Collect(&mut members, true).deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        Some(members)
+    }
+
     fn key_of_resource(&self) -> Option<Cow<'a, str>> {
         unquote(self.id?)
     }
 
     /// The resource's own time, or 0.
     fn own_time(&self, object: Object) -> Millis {
-        let times: Times<'a> = self.attributes.and_then(|text| object_of(text.as_bytes())).unwrap_or_default();
         let parse = |text: Option<&str>| time::parse(&unquote(text?)?);
         let parsed = match object {
-            Object::Events => parse(times.datetime),
-            Object::Profiles => parse(times.updated),
-            Object::Metrics => parse(times.updated).or_else(|| parse(times.created)),
+            Object::Events => parse(self.datetime),
+            Object::Profiles => parse(self.updated),
+            Object::Metrics => parse(self.updated).or_else(|| parse(self.created)),
         };
         parsed.map_or(0, |parsed| parsed.micros.div_euclid(1_000))
     }

@@ -471,6 +471,19 @@ fn a_replaced_file_is_counted_from_its_beginning() {
 }
 
 #[test]
+fn a_file_written_anew_in_place_is_counted_from_its_beginning() {
+    let fixture = Fixture::new();
+    fixture.write("a.ndjson", "\n\n\n{}\n");
+    assert_eq!(fixture.next(), [(0, 4)]);
+    fixture.write("a.ndjson", "{   }\n");
+    let later = std::time::SystemTime::now() + Duration::from_secs(1);
+    File::options().write(true).open(fixture.path("a.ndjson")).unwrap().set_modified(later).unwrap();
+    assert_eq!(fixture.next(), [(0, 1)], "of the same size");
+    fixture.write("a.ndjson", "{         }\n");
+    assert_eq!(fixture.next(), [(0, 1)], "longer");
+}
+
+#[test]
 fn a_read_stops_when_told_to() {
     let fixture = Fixture::new();
     fixture.write("a.ndjson", lines(0..5_000));

@@ -26,7 +26,9 @@ impl Place {
 
     fn settings(&self) -> DestinationSettings {
         match &self.lake {
-            Lake::Folder(path) => DestinationSettings::Folder(FolderSettings { path: path.display().to_string(), format: FileFormat::NdjsonGzip }),
+            Lake::Folder(path) => {
+                DestinationSettings::Folder(FolderSettings { path: path.display().to_string(), format: FileFormat::NdjsonGzip })
+            }
             Lake::S3 { prefix } => DestinationSettings::S3(S3Settings {
                 bucket: "test-bucket".into(),
                 region: "us-east-1".into(),
@@ -131,7 +133,9 @@ async fn wide_and_odd_values(place: Place) {
         "[]".to_owned(),
     ];
     for (number, properties) in odd.iter().enumerate() {
-        let value = format!(r#"{{"type":"event","id":"odd{number}","attributes":{{"datetime":"2021-05-17 23:45:24+00:00","event_properties":{properties}}}}}"#);
+        let value = format!(
+            r#"{{"type":"event","id":"odd{number}","attributes":{{"datetime":"2021-05-17 23:45:24+00:00","event_properties":{properties}}}}}"#
+        );
         source.push(Object::Events, 0, Some((Some(format!("odd{number}")), Some(value.into_bytes()), 5)));
     }
     let rig = Rig::new(source, place.open(), FileFormat::NdjsonGzip).await;
@@ -173,12 +177,16 @@ async fn every_format(place: Place) {
     for format in [FileFormat::NdjsonGzip, FileFormat::NdjsonZstd, FileFormat::Parquet] {
         let place = Place::new(if matches!(place.lake, Lake::S3 { .. }) { "s3" } else { "folder" });
         let rig = Rig::new(source.clone(), place.open(), format).await;
-        rig.engine.store.update_connection(|connection| {
-            if let DestinationSettings::Folder(folder) = &mut connection.spec.destination {
-                folder.format = format;
-            }
-            Ok(())
-        }).await.unwrap();
+        rig.engine
+            .store
+            .update_connection(|connection| {
+                if let DestinationSettings::Folder(folder) = &mut connection.spec.destination {
+                    folder.format = format;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
         rig.settle(Object::Events, SyncKind::Historical).await;
         let report = rig.verify().await;
         assert_eq!(report.tables[0].found.rows, 201);

@@ -6,6 +6,10 @@
 mod architecture;
 mod contract;
 mod crash;
+mod duckdb;
 mod kafka;
+mod memory;
+mod model;
 mod support;
 mod sync;
+mod wire;

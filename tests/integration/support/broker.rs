@@ -6,8 +6,8 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use warehouse_sync::config::StreamNames;
 use warehouse_sync::demo::sample::SampleRecord;
 use warehouse_sync::model::Object;
@@ -30,7 +30,8 @@ impl Topics {
     /// Makes topics with settings.
     pub fn make_with(bootstrap: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let test = uuid::Uuid::now_v7().simple().to_string();
-        let names = StreamNames { profiles: format!("profiles-{test}"), events: format!("events-{test}"), metrics: format!("metrics-{test}") };
+        let names =
+            StreamNames { profiles: format!("profiles-{test}"), events: format!("events-{test}"), metrics: format!("metrics-{test}") };
         let topics = Self { bootstrap: bootstrap.to_owned(), names, producer: producer(bootstrap, &[]) };
         for (name, partitions) in [(&topics.names.profiles, partitions), (&topics.names.events, partitions), (&topics.names.metrics, 1)] {
             topics.create(name, partitions, settings);
@@ -58,7 +59,8 @@ impl Topics {
 
     /// Adds partitions to a topic.
     pub fn add_partitions(&self, name: &str, count: usize) {
-        let results = futures::executor::block_on(self.admin().create_partitions([&NewPartitions::new(name, count)], &AdminOptions::new())).unwrap();
+        let results =
+            futures::executor::block_on(self.admin().create_partitions([&NewPartitions::new(name, count)], &AdminOptions::new())).unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
         self.wait_for(name, Some(count));
     }
@@ -85,15 +87,6 @@ impl Topics {
         });
     }
 
-    /// The topic of an object.
-    pub fn name(&self, object: Object) -> &str {
-        match object {
-            Object::Profiles => &self.names.profiles,
-            Object::Events => &self.names.events,
-            Object::Metrics => &self.names.metrics,
-        }
-    }
-
     /// Publishes records and waits until they are acknowledged.
     pub fn publish(&self, records: impl IntoIterator<Item = SampleRecord>) -> usize {
         publish(&self.producer, &self.names.topics(), records)
@@ -103,7 +96,12 @@ impl Topics {
 /// A producer that waits for every acknowledgement.
 pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<DefaultProducerContext> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("acks", "all").set("linger.ms", "5").set("compression.type", "lz4").set("enable.idempotence", "true");
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("acks", "all")
+        .set("linger.ms", "5")
+        .set("compression.type", "lz4")
+        .set("enable.idempotence", "true");
     for (name, value) in settings {
         config.set(*name, *value);
     }
@@ -111,7 +109,11 @@ pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<
 }
 
 /// Publishes records to their topics.
-pub fn publish(producer: &ThreadedProducer<DefaultProducerContext>, topics: &HashMap<Object, String>, records: impl IntoIterator<Item = SampleRecord>) -> usize {
+pub fn publish(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    topics: &HashMap<Object, String>,
+    records: impl IntoIterator<Item = SampleRecord>,
+) -> usize {
     let mut count = 0;
     for record in records {
         let mut message = BaseRecord::<[u8], [u8]>::to(&topics[&record.object]).timestamp(record.timestamp);
@@ -138,7 +140,7 @@ pub fn event(id: &str, metric: &str, number: u64, timestamp: i64) -> SampleRecor
     let value = format!(
         r#"{{"type":"event","id":"{id}","attributes":{{"datetime":"2026-09-04T13:38:55+00:00","event_properties":{{"number":{number}}},"uuid":"u"}},"relationships":{{"metric":{{"data":{{"type":"metric","id":"{metric}"}}}},"profile":{{"data":{{"type":"profile","id":"P{number}"}}}}}}}}"#
     );
-    SampleRecord { object: Object::Events, key: Some(id.to_owned()), value: Some(value.into_bytes()), timestamp }
+    SampleRecord { object: Object::Events, key: Some(id.to_owned()), value: Some(value.into_bytes()), timestamp, broken: None }
 }
 
 /// A metric of an integration.
@@ -146,12 +148,12 @@ pub fn metric(id: &str, name: &str, integration: &str, timestamp: i64) -> Sample
     let value = format!(
         r#"{{"type":"metric","id":"{id}","attributes":{{"name":"{name}","created":"2022-05-31T06:36:45+00:00","updated":"2022-05-31T06:36:45+00:00","integration":{{"object":"integration","id":"i-{integration}","key":"{integration}","name":"{integration}","category":"API"}}}}}}"#
     );
-    SampleRecord { object: Object::Metrics, key: Some(id.to_owned()), value: Some(value.into_bytes()), timestamp }
+    SampleRecord { object: Object::Metrics, key: Some(id.to_owned()), value: Some(value.into_bytes()), timestamp, broken: None }
 }
 
 /// A deletion.
 pub fn tombstone(object: Object, id: &str, timestamp: i64) -> SampleRecord {
-    SampleRecord { object, key: Some(id.to_owned()), value: None, timestamp }
+    SampleRecord { object, key: Some(id.to_owned()), value: None, timestamp, broken: None }
 }
 
 /// The time now, in milliseconds.

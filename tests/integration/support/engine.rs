@@ -20,8 +20,8 @@ use warehouse_sync::model::position::Millis;
 use warehouse_sync::model::record::Record;
 use warehouse_sync::model::run::Receipt;
 use warehouse_sync::model::{
-    Connection, ConnectionId, ConnectionState, EntryKind, ErrorCode, FileFormat, Genesis, LedgerEntry, Manifest, Object, Offset, Partition, RunId,
-    RunSpec, Slice, Stage, StagedFile, Sync as SyncRow, SyncError, SyncId, SyncKind, Table, TableTotals,
+    Connection, ConnectionId, ConnectionState, EntryKind, ErrorCode, FileFormat, Genesis, LedgerEntry, Manifest, Object, Offset, Partition,
+    RunId, RunSpec, Slice, Stage, StagedFile, Sync as SyncRow, SyncError, SyncId, SyncKind, Table, TableTotals,
 };
 use warehouse_sync::source::{Bounds, ReadEnd, RecordSink, Source};
 use warehouse_sync::store::Store;
@@ -52,11 +52,6 @@ impl MemorySource {
     pub fn publish(&self, partition: Partition, record: warehouse_sync::demo::sample::SampleRecord) -> Offset {
         self.push(record.object, partition, Some((record.key, record.value, record.timestamp)))
     }
-
-    /// Replaces a record, as when a topic is made anew.
-    pub fn replace(&self, object: Object, partition: Partition, offset: Offset, record: MemoryRecord) {
-        self.streams.lock().unwrap().get_mut(&object).unwrap().get_mut(&partition).unwrap()[offset as usize] = record;
-    }
 }
 
 impl Source for MemorySource {
@@ -72,7 +67,8 @@ impl Source for MemorySource {
         let streams = self.streams.lock().unwrap();
         let lowest = self.lowest.lock().unwrap();
         let partitions = streams.get(&object);
-        let next: BTreeMap<_, _> = partitions.into_iter().flatten().map(|(partition, records)| (*partition, records.len() as Offset)).collect();
+        let next: BTreeMap<_, _> =
+            partitions.into_iter().flatten().map(|(partition, records)| (*partition, records.len() as Offset)).collect();
         Ok(Bounds {
             lowest: next.keys().map(|partition| (*partition, lowest.get(&(object, *partition)).copied().unwrap_or(0))).collect(),
             next,
@@ -92,7 +88,11 @@ impl Source for MemorySource {
         let records: Vec<(Partition, Offset, MemoryRecord)> = {
             let streams = self.streams.lock().unwrap();
             let of = streams.get(&object).cloned().unwrap_or_default();
-            slice.ranges().flat_map(|(partition, range)| (range.start..range.end).map(move |offset| (partition, offset))).map(|(partition, offset)| (partition, offset, of[&partition][offset as usize].clone())).collect()
+            slice
+                .ranges()
+                .flat_map(|(partition, range)| (range.start..range.end).map(move |offset| (partition, offset)))
+                .map(|(partition, offset)| (partition, offset, of[&partition][offset as usize].clone()))
+                .collect()
         };
         for (partition, offset, record) in records {
             if stop.is_cancelled() {
@@ -213,8 +213,6 @@ impl Clock for TestClock {
 
 /// An engine on a memory source, with a connection and its syncs.
 pub struct Rig {
-    /// The source.
-    pub source: Arc<MemorySource>,
     /// The destination, with faults on demand.
     pub destination: Arc<Faulty>,
     /// The time.
@@ -226,7 +224,7 @@ pub struct Rig {
     /// Its genesis.
     pub genesis: Genesis,
     /// Keeps the state's folder.
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -253,7 +251,13 @@ impl Rig {
             history: History::All,
             destination: DestinationSettings::Folder(FolderSettings { path: "rig".into(), format }),
         };
-        let connection = Connection { id: genesis.connection, spec, state: ConnectionState::Enabled, genesis: Some(genesis.clone()), created_at: genesis.created_at };
+        let connection = Connection {
+            id: genesis.connection,
+            spec,
+            state: ConnectionState::Enabled,
+            genesis: Some(genesis.clone()),
+            created_at: genesis.created_at,
+        };
         let mut syncs = Vec::new();
         for id in Object::ALL.into_iter().flat_map(SyncId::chains) {
             let mut sync = SyncRow::new(id, genesis.start_of(id));
@@ -264,7 +268,7 @@ impl Rig {
             syncs.push(sync);
         }
         store.replace_connection(&connection, &syncs).await.unwrap();
-        Self { source, destination, clock, engine, connection, genesis, folder }
+        Self { destination, clock, engine, connection, genesis, _folder: folder }
     }
 
     /// Plans and executes one run. `None` when there is nothing new.
@@ -318,7 +322,13 @@ pub fn genesis(source: &MemorySource, generation: u64) -> Genesis {
         .into_iter()
         .map(|object| {
             let bounds = source.bounds(object).unwrap();
-            let stream = StreamGenesis { topic: object.name().into(), topic_id: bounds.topic_id, history_start: bounds.lowest.clone(), lowest: bounds.lowest, cut: bounds.next };
+            let stream = StreamGenesis {
+                topic: object.name().into(),
+                topic_id: bounds.topic_id,
+                history_start: bounds.lowest.clone(),
+                lowest: bounds.lowest,
+                cut: bounds.next,
+            };
             (object, stream)
         })
         .collect();

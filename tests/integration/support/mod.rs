@@ -4,6 +4,7 @@ pub mod broker;
 pub mod engine;
 pub mod lake;
 pub mod process;
+pub mod proxy;
 
 use std::time::{Duration, Instant};
 

@@ -119,7 +119,8 @@ impl Installation {
     /// The status of one sync, in one word, and the code of its error.
     pub fn status(&self, sync: &str) -> (String, Option<String>) {
         let status = self.json(&["status", "--json"]);
-        let view = status["syncs"].as_array().unwrap().iter().find(|view| view["sync"] == sync).unwrap_or_else(|| panic!("no {sync} in {status}"));
+        let view =
+            status["syncs"].as_array().unwrap().iter().find(|view| view["sync"] == sync).unwrap_or_else(|| panic!("no {sync} in {status}"));
         (view["status"].as_str().unwrap().to_owned(), view["error"]["code"].as_str().map(str::to_owned))
     }
 
