@@ -17,7 +17,7 @@
 //! ```
 //!
 //! A file imports only from lower-numbered layers; L0 is [`model`], L1 are [`config`], [`clock`],
-//! [`telemetry`], [`lease`] and [`boundary`]. `tests/architecture.rs` enforces it.
+//! [`telemetry`], [`lease`] and [`boundary`]. `tests/integration/architecture.rs` enforces it.
 
 pub mod boundary;
 pub mod cli;

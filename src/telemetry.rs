@@ -17,9 +17,9 @@ pub const RECORDS_FILTERED: &str = "warehouse_sync_records_filtered_total";
 pub const RUNS: &str = "warehouse_sync_runs_total";
 /// Seconds from the start of a run's attempt to its commit, by `sync`.
 pub const RUN_SECONDS: &str = "warehouse_sync_run_duration_seconds";
-/// Failures, by `sync`, `code` and `blame`.
+/// Failures, by `sync` and `code`.
 pub const ERRORS: &str = "warehouse_sync_errors_total";
-/// Age of the oldest record that is not committed, in seconds, by `sync`.
+/// Age of the oldest record that is not committed, in seconds, by `sync` (an upper bound, as in `status`).
 pub const FRESHNESS_SECONDS: &str = "warehouse_sync_freshness_seconds";
 /// Offsets planned or published and not committed, by `sync`.
 pub const LAG_OFFSETS: &str = "warehouse_sync_lag_offsets";

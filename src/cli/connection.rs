@@ -96,12 +96,16 @@ pub(super) async fn connect(control: &Control, options: &ConnectOptions) -> Resu
         return Ok(Exit::CannotConnect);
     };
     output::print(if connected.adopted { "\nEnabled: going on where the earlier connection stopped.\n" } else { "\nEnabled.\n" })?;
-    review(&connection)?;
+    review(control, &connection)?;
     output::print("\nNext: `warehouse-sync serve` keeps it in sync; `warehouse-sync run` does what is due once.\n")?;
     Ok(Exit::Done)
 }
 
-fn review(connection: &Connection) -> Result<(), SyncError> {
+fn review(control: &Control, connection: &Connection) -> Result<(), SyncError> {
+    let cadence = match control.settings.sync.interval.as_secs() {
+        3600 => "hourly".to_owned(),
+        _ => format!("every {}", humantime::format_duration(control.settings.sync.interval)),
+    };
     let spec = &connection.spec;
     let or = |list: &[String], none: &str| if list.is_empty() { none.to_owned() } else { list.join(", ") };
     let objects: Vec<&str> = spec.synced_objects().into_iter().map(crate::model::Object::name).collect();
@@ -117,7 +121,7 @@ fn review(connection: &Connection) -> Result<(), SyncError> {
         ("Shared", objects.join(", ")),
         ("Excluded integrations", or(&spec.exclude_integrations, "none")),
         ("Selected events", or(&spec.selective_sync, "all")),
-        ("Cadence", "hourly".to_owned()),
+        ("Cadence", cadence),
         ("History", window),
         ("Connection id", connection.id.to_string()),
     ];
@@ -131,7 +135,7 @@ pub(super) async fn run(control: &Control, verb: ConnectionVerb) -> Result<Exit,
             if json {
                 output::json(&connection)?
             } else {
-                review(&connection)?
+                review(control, &connection)?
             }
             Ok(Exit::Done)
         }

@@ -31,7 +31,11 @@ pub(super) async fn serve(control: &Control) -> Result<Exit, SyncError> {
     let listener = http::bind(control.settings.http.listen).await?;
     let address = listener.local_addr().unwrap_or(control.settings.http.listen);
     let stop = stop_on_signal()?;
-    let serving = tokio::spawn(http::serve(listener, http::Served { store: control.store.clone(), metrics }, stop.clone()));
+    let serving = tokio::spawn(http::serve(
+        listener,
+        http::Served { store: control.store.clone(), settings: control.settings.sync.clone(), metrics },
+        stop.clone(),
+    ));
     tracing::info!(%address, source = control.source.describe(), ready_ms = started.elapsed().as_millis() as u64, "serving");
     let worked = reconciler(control).work(Until::Stopped, &stop).await;
     stop.cancel();

@@ -99,7 +99,13 @@ pub(super) async fn run(control: &Control, verb: SyncsVerb) -> Result<Exit, Sync
         }
         SyncsVerb::Skip { sync, reason } => {
             let skipped = control.skip(sync, &reason).await?;
-            output::print(&format!("Skipped {} offsets; the gap is in the ledger and in every `verify`.\n", output::count(skipped)))?;
+            match skipped {
+                0 => output::print("Accepted: deletions that expired unread stay unknown; the sync goes on.\n")?,
+                _ => output::print(&format!(
+                    "Skipped {} offsets; the gap is in the ledger and in every `verify`.\n",
+                    output::count(skipped)
+                ))?,
+            }
             Ok(Exit::Done)
         }
     }

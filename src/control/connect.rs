@@ -69,8 +69,9 @@ impl Control {
     pub async fn connect(&self, spec: ConnectionSpec, takeover: Takeover) -> Result<Connected, SyncError> {
         if let Some(existing) = self.store.connection().await? {
             let same = same_place(&existing.spec.destination, &spec.destination);
-            // Recovering the one we have, or starting it anew, is no second connection.
-            if existing.state == ConnectionState::Enabled && !(same && takeover != Takeover::Ask) {
+            // Recovering the one we have, or starting it anew, is no second connection; one that was never
+            // established is none.
+            if existing.genesis.is_some() && !(same && takeover != Takeover::Ask) {
                 return Err(SyncError::new(
                     ErrorCode::ConfigurationInvalid,
                     Stage::Connect,
@@ -88,7 +89,10 @@ impl Control {
                 genesis: None,
                 created_at: self.clock.now(),
             };
-            self.store.replace_connection(&connection, &[]).await?;
+            // What works already is not given up for what does not.
+            if self.store.connection().await?.is_none_or(|existing| existing.genesis.is_none()) {
+                self.store.replace_connection(&connection, &[]).await?;
+            }
             return Ok(Connected { steps, connection: None, adopted: false });
         }
         let destination = destination::open(&spec.destination)?;
@@ -202,6 +206,11 @@ impl Control {
                 "how much history is synced is fixed when connecting",
             )
             .hint("Leave `history` as it is; or connect again with --fresh."));
+        }
+        if let Some(object) = spec.synced_objects().into_iter().find(|object| !genesis.streams.contains_key(object)) {
+            let summary =
+                format!("the stream of the {object} did not exist when the connection was made, so it has no cut between history and live");
+            return Err(SyncError::new(ErrorCode::ConfigurationInvalid, Stage::Connect, summary).hint("Connect again with --fresh."));
         }
         let steps = self.check(&spec).await?;
         let failed = steps.iter().any(|step| step.outcome == CheckOutcome::Failed);

@@ -1,11 +1,11 @@
 //! The loop that compares what should be with what is, and moves: it takes no input but the store and
 //! the clock. A sync is worked on by one task at a time; syncs do not wait for each other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,12 +14,16 @@ use super::{pending, planner};
 use crate::destination;
 use crate::engine::{Engine, Outcome};
 use crate::model::connection::DestinationSettings;
-use crate::model::{Connection, ConnectionState, Intent, Object, SyncError, SyncId, SyncKind, Trouble};
+use crate::model::{Connection, ConnectionState, Genesis, Intent, Object, RunId, SyncError, SyncId, SyncKind, Trouble};
 use crate::source::Source;
 use crate::store::{RecordedError, Store};
 
 /// How often the store is asked whether somebody changed something.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A run that we do not know (its state was lost, or it is another engine's) may still be committed; after
+/// this time nobody waits for it any more.
+const STRANGER_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Makes engines for the connection as it is configured now.
 pub struct Reconciler {
@@ -44,6 +48,13 @@ pub enum Until {
     Stopped,
 }
 
+/// An engine, with what it was opened with.
+struct Opened {
+    settings: DestinationSettings,
+    fingerprint: u64,
+    engine: Arc<Engine>,
+}
+
 struct Active {
     stop: CancellationToken,
 }
@@ -52,7 +63,7 @@ impl Reconciler {
     /// Works until `until`. `stop` ends staging at once and lets commits finish.
     pub async fn work(&self, until: Until, stop: &CancellationToken) -> Result<(), SyncError> {
         self.take_over().await?;
-        let mut engine: Option<(DestinationSettings, Arc<Engine>)> = None;
+        let mut engine: Option<Opened> = None;
         let mut tasks: JoinSet<(SyncId, Result<(), SyncError>)> = JoinSet::new();
         let mut active: HashMap<SyncId, Active> = HashMap::new();
         let mut swept = false;
@@ -67,7 +78,8 @@ impl Reconciler {
             };
             if let (Some(connection), Some(engine)) = (&connection, engine) {
                 if let (Some(genesis), false) = (&connection.genesis, swept) {
-                    swept = self.sweep(&engine, genesis).await;
+                    self.sweep(&engine, genesis).await;
+                    swept = true;
                 }
                 for sync in self.store.syncs().await? {
                     if let Some(task) = active.get(&sync.id) {
@@ -134,18 +146,17 @@ impl Reconciler {
 
     /// The engine for the destination as it is configured now. When it cannot be opened (a secret is
     /// missing), that becomes every sync's trouble and a person's to fix.
-    async fn engine_for(
-        &self,
-        connection: &Connection,
-        current: &mut Option<(DestinationSettings, Arc<Engine>)>,
-    ) -> Result<Option<Arc<Engine>>, SyncError> {
-        if let Some((settings, engine)) = current
-            && *settings == connection.spec.destination
+    async fn engine_for(&self, connection: &Connection, current: &mut Option<Opened>) -> Result<Option<Arc<Engine>>, SyncError> {
+        let settings = &connection.spec.destination;
+        let fingerprint = destination::secrets_fingerprint(settings);
+        if let (Some(opened), Ok(fingerprint)) = (&current, &fingerprint)
+            && (&opened.settings, opened.fingerprint) == (settings, *fingerprint)
         {
-            return Ok(Some(engine.clone()));
+            return Ok(Some(opened.engine.clone()));
         }
-        let destination = match destination::open(&connection.spec.destination) {
-            Ok(destination) => destination,
+        let opened = fingerprint.and_then(|fingerprint| Ok((fingerprint, destination::open(settings)?)));
+        let (fingerprint, destination) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 let now = self.clock.now();
                 for sync in self.store.syncs().await?.into_iter().filter(|sync| sync.trouble.is_none()) {
@@ -175,26 +186,41 @@ impl Reconciler {
             self.spool.clone(),
         );
         let engine = Arc::new(engine);
-        *current = Some((connection.spec.destination.clone(), engine.clone()));
+        *current = Some(Opened { settings: settings.clone(), fingerprint, engine: engine.clone() });
         Ok(Some(engine))
     }
 
-    async fn sweep(&self, engine: &Engine, genesis: &crate::model::Genesis) -> bool {
-        let keep: HashSet<_> = match self.store.open_runs().await {
-            Ok(runs) => runs.iter().map(|stored| stored.run.id).collect(),
-            Err(_) => return false,
-        };
-        match engine.destination.sweep(genesis, &keep).await {
-            Ok(0) => true,
-            Ok(count) => {
-                tracing::info!(count, "swept staged files that crashes had left behind");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(code = %error.code, "staged leftovers cannot be swept: {}", error.summary);
-                true
+    /// Removes what crashes have left staged: of runs that we know to be over, and of strangers' runs
+    /// that are too old to be still on their way to a commit. Never fails: the next start tries again.
+    async fn sweep(&self, engine: &Engine, genesis: &Genesis) {
+        match self.swept(engine, genesis).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed staged files of runs that are over"),
+            Err(error) => tracing::warn!(code = %error.code, "staged leftovers cannot be removed: {}", error.summary),
+        }
+    }
+
+    async fn swept(&self, engine: &Engine, genesis: &Genesis) -> Result<usize, SyncError> {
+        let staged = engine.destination.staged_runs().await?;
+        if staged.is_empty() {
+            return Ok(0);
+        }
+        // An entry whose files were not copied yet still needs what it staged: complete it first.
+        for sync in Object::ALL.into_iter().flat_map(SyncId::chains) {
+            engine.destination.head(genesis, sync, 0).await?;
+        }
+        let mut count = 0;
+        for (connection, run) in staged {
+            let is_over = match self.store.run(run).await? {
+                Some(run) => run.state.is_over(),
+                None => age(run, self.clock.now()) > STRANGER_AGE,
+            };
+            if is_over {
+                engine.destination.discard(connection, run).await?;
+                count += 1;
             }
         }
+        Ok(count)
     }
 
     async fn wait(&self, seen: i64, wake_at: Option<Timestamp>) {
@@ -206,6 +232,12 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Time since a run was planned: its id carries it.
+fn age(run: RunId, now: Timestamp) -> SignedDuration {
+    let planned = run.0.get_timestamp().and_then(|time| Timestamp::from_second(i64::try_from(time.to_unix().0).ok()?).ok());
+    planned.map_or(SignedDuration::ZERO, |planned| now.duration_since(planned))
 }
 
 /// Works on one sync until there is nothing to do for now.

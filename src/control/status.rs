@@ -196,6 +196,9 @@ impl Facts<'_> {
         if self.connection.state == ConnectionState::Disabled || !selected {
             return SyncStatus::Disabled;
         }
+        if self.connection.state == ConnectionState::UnableToConnect {
+            return SyncStatus::Failed;
+        }
         if self.sync.intent == Intent::Pause && !self.executing {
             return SyncStatus::Paused;
         }

@@ -8,17 +8,18 @@ pub mod object_ledger;
 pub mod object_storage;
 pub mod s3_errors;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::config;
 use crate::model::connection::DestinationSettings;
 use crate::model::part::PartFile;
 use crate::model::run::Receipt;
 use crate::model::{
-    EntryKind, ErrorCode, Genesis, LedgerEntry, Manifest, RunId, RunSpec, StagedFile, SyncError, SyncId, Table, TableTotals,
+    ConnectionId, EntryKind, ErrorCode, Genesis, LedgerEntry, Manifest, RunId, RunSpec, StagedFile, SyncError, SyncId, Table, TableTotals,
 };
 
 /// How a step of a check ended.
@@ -105,16 +106,29 @@ pub trait Destination: Send + Sync {
     /// Brings back a file that was committed, to be counted anew or to read what was rejected.
     async fn fetch(&self, file: &StagedFile) -> Result<Fetched, SyncError>;
 
-    /// Removes what the run staged. Never touches what a reader sees.
-    async fn discard(&self, genesis: &Genesis, run: RunId) -> Result<(), SyncError>;
+    /// Removes what a run staged. Never touches what a reader sees.
+    async fn discard(&self, connection: ConnectionId, run: RunId) -> Result<(), SyncError>;
 
-    /// Removes what runs other than those in `keep` have staged and left behind. Returns how many.
-    async fn sweep(&self, genesis: &Genesis, keep: &HashSet<RunId>) -> Result<usize, SyncError>;
+    /// Every run, of any connection that this destination has had, that has left something staged.
+    async fn staged_runs(&self) -> Result<Vec<(ConnectionId, RunId)>, SyncError>;
 }
 
 /// Opens the configured destination. Resolves secrets, connects nowhere.
 pub fn open(settings: &DestinationSettings) -> Result<Arc<dyn Destination>, SyncError> {
     Ok(Arc::new(object_storage::ObjectStorage::open(settings)?))
+}
+
+/// Changes when a secret does that the settings refer to, so that a rotated one is noticed.
+pub fn secrets_fingerprint(settings: &DestinationSettings) -> Result<u64, SyncError> {
+    let DestinationSettings::S3(s3) = settings else { return Ok(0) };
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    if let Some(key) = &s3.access_key_id {
+        hasher.update(config::value_or_reference(key)?.expose().as_bytes());
+    }
+    for reference in [&s3.secret_access_key, &s3.session_token].into_iter().flatten() {
+        hasher.update(config::secret(reference)?.expose().as_bytes());
+    }
+    Ok(hasher.digest())
 }
 
 /// What a newer or foreign entry means for somebody who wanted to write in its place.

@@ -77,7 +77,17 @@ impl ObjectStorage {
     pub(super) async fn newest_genesis(&self, stage: Stage) -> Result<Option<Genesis>, SyncError> {
         let names = self.names(&self.key("_ledger/genesis"), None, stage).await?;
         match names.iter().rfind(|name| name.extension() == Some("json")) {
-            Some(name) => self.read_json(name, stage).await,
+            Some(name) => {
+                let genesis: Option<Genesis> = self.read_json(name, stage).await?;
+                match genesis {
+                    Some(genesis) if genesis.format > LEDGER_FORMAT => Err(SyncError::new(
+                        ErrorCode::LedgerCorrupt,
+                        stage,
+                        format!("`{name}` was written by a newer version of warehouse-sync"),
+                    )),
+                    genesis => Ok(genesis),
+                }
+            }
             None => Ok(None),
         }
     }

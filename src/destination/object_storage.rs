@@ -4,7 +4,7 @@
 //! ledger entry, which names them all, is the commit; copying them to where readers look, and marking
 //! that as done, can be repeated by anybody at any time ([`ObjectStorage::roll_forward`]).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,8 +26,8 @@ use crate::model::part::PartFile;
 use crate::model::position::hex;
 use crate::model::run::Receipt;
 use crate::model::{
-    Checkpoint, EntryKind, ErrorCode, Genesis, LedgerEntry, Manifest, Object, RunId, RunSpec, Stage, StagedFile, SyncError, SyncId, Table,
-    TableTotals,
+    Checkpoint, ConnectionId, EntryKind, ErrorCode, Genesis, LedgerEntry, Manifest, Object, RunId, RunSpec, Stage, StagedFile, SyncError,
+    SyncId, Table, TableTotals,
 };
 
 /// Files up to this size are uploaded by one request; larger ones in chunks of it. S3 wants at least
@@ -44,6 +44,8 @@ pub struct ObjectStorage {
     prefix: String,
     place: String,
     local: bool,
+    /// The folder did not exist before it was opened.
+    made: Option<std::path::PathBuf>,
 }
 
 impl ObjectStorage {
@@ -78,7 +80,7 @@ impl ObjectStorage {
             builder.with_bucket_name(&settings.bucket).with_region(&settings.region).with_client_options(client).with_retry(retry).build();
         let store = store.map_err(|error| s3_errors::classify(&error, Stage::Connect, &place, false))?;
         let prefix = settings.prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
-        Ok(Self { store: Arc::new(store), prefix, place, local: false })
+        Ok(Self { store: Arc::new(store), prefix, place, local: false, made: None })
     }
 
     fn open_folder(settings: &FolderSettings, place: String) -> Result<Self, SyncError> {
@@ -87,13 +89,14 @@ impl ObjectStorage {
                 .external(error)
                 .hint("Give a path below an existing folder that the user of warehouse-sync may write to.")
         };
+        let made = (!std::path::Path::new(&settings.path).exists()).then(|| settings.path.clone().into());
         std::fs::create_dir_all(&settings.path).map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(&settings.path)
             .map_err(|error| s3_errors::classify(&error, Stage::Connect, &place, true))?
             .with_automatic_cleanup(true)
             // The commit must outlive a power cut, not only a killed process.
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), prefix: String::new(), place, local: true })
+        Ok(Self { store: Arc::new(store), prefix: String::new(), place, local: true, made })
     }
 
     pub(super) fn key(&self, relative: &str) -> Path {
@@ -290,6 +293,10 @@ impl Destination for ObjectStorage {
                 let _ = self.store.delete(key).await;
             }
         }
+        if let Some(made) = &self.made {
+            // Only a folder that is still empty goes; the first write makes it anew.
+            let _ = std::fs::remove_dir(made);
+        }
         steps.done
     }
 
@@ -373,7 +380,7 @@ impl Destination for ObjectStorage {
         boundary("commit_after_point");
         self.roll_forward(&entry).await?;
         let rows = entry.manifest().and_then(|manifest| manifest.tables.get(&sync.object.table())).copied().unwrap_or_default().rows;
-        Ok(Receipt { already, inserted: rows, updated: 0, superseded: 0, with_original: 0, totals: entry.totals })
+        Ok(Receipt { already, inserted: rows, updated: 0, superseded: 0, totals: entry.totals })
     }
 
     async fn append(&self, genesis: &Genesis, sync: SyncId, sequence: u64, kind: EntryKind) -> Result<LedgerEntry, SyncError> {
@@ -448,26 +455,25 @@ impl Destination for ObjectStorage {
         Ok(if hex(&hasher.finalize()) == file.sha256 { Fetched::Whole(copy) } else { Fetched::Altered })
     }
 
-    async fn discard(&self, genesis: &Genesis, run: RunId) -> Result<(), SyncError> {
-        let folder = self.key(&format!("_staging/{}/{run}", genesis.connection));
+    async fn discard(&self, connection: ConnectionId, run: RunId) -> Result<(), SyncError> {
+        let folder = self.key(&format!("_staging/{connection}/{run}"));
         self.delete_all(self.names(&folder, None, Stage::Verify).await?).await
     }
 
-    async fn sweep(&self, genesis: &Genesis, keep: &HashSet<RunId>) -> Result<usize, SyncError> {
-        let folder = self.key(&format!("_staging/{}", genesis.connection));
-        let stale: Vec<Path> = self
+    async fn staged_runs(&self) -> Result<Vec<(ConnectionId, RunId)>, SyncError> {
+        let folder = self.key("_staging");
+        let mut runs: Vec<_> = self
             .names(&folder, None, Stage::Verify)
             .await?
-            .into_iter()
-            .filter(|name| {
-                let run = name.prefix_match(&folder).and_then(|mut parts| parts.next());
-                let run = run.and_then(|part| part.as_ref().parse().ok()).map(RunId);
-                run.is_some_and(|run| !keep.contains(&run))
+            .iter()
+            .filter_map(|name| {
+                let mut parts = name.prefix_match(&folder)?;
+                let connection = parts.next()?.as_ref().parse().ok().map(ConnectionId)?;
+                Some((connection, parts.next()?.as_ref().parse().ok().map(RunId)?))
             })
             .collect();
-        let count = stale.len();
-        self.delete_all(stale).await?;
-        Ok(count)
+        runs.dedup();
+        Ok(runs)
     }
 }
 

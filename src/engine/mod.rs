@@ -20,7 +20,7 @@ use crate::boundary::boundary;
 use crate::clock::Clock;
 use crate::config::SyncSettings;
 use crate::destination::Destination;
-use crate::model::run::{Phase, Receipt, RetryPolicy};
+use crate::model::run::{Receipt, RetryPolicy};
 use crate::model::{
     Certificate, ErrorCode, Genesis, Manifest, Object, Range, Run, RunEvent, RunSpec, RunState, Slice, Stage, Sync, SyncError, SyncKind,
 };
@@ -191,7 +191,13 @@ impl Engine {
         Ok(stored)
     }
 
-    async fn stage(&self, run: &Run, nonce: &str, genesis: &Genesis, stop: &CancellationToken) -> Result<Option<Manifest>, SyncError> {
+    async fn stage(
+        &self,
+        run: &Run,
+        nonce: &str,
+        genesis: &Genesis,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Manifest, Vec<String>)>, SyncError> {
         let spec = &run.spec;
         let object = spec.sync.object;
         let catalogue = match object {
@@ -247,7 +253,7 @@ impl Engine {
     }
 
     /// read = staged + filtered + rejected, and not too many of them rejected.
-    fn account(&self, run: &Run, manifest: Manifest) -> Result<Manifest, SyncError> {
+    fn account(&self, run: &Run, (manifest, samples): (Manifest, Vec<String>)) -> Result<Manifest, SyncError> {
         let counts = &manifest.counts;
         let rows = |table| manifest.tables.get(&table).map_or(0, |totals: &crate::model::TableTotals| totals.rows);
         let object_rows = rows(run.spec.sync.object.table());
@@ -265,7 +271,11 @@ impl Engine {
         let guarded = run.spec.sync.kind != SyncKind::Replay && !run.accept_rejected;
         if guarded && bad > self.settings.max_rejected_count && share > self.settings.max_rejected_share {
             let summary = format!("{bad} of {} records ({:.1} %) are no Klaviyo resources", counts.read, share * 100.0);
-            return Err(SyncError::new(ErrorCode::TooManyRejected, Stage::Account, summary).external(format!("{:?}", counts.rejected)));
+            return Err(SyncError::new(ErrorCode::TooManyRejected, Stage::Account, summary).external(format!(
+                "{:?}; the first ones: {}",
+                counts.rejected,
+                samples.join("; ")
+            )));
         }
         Ok(manifest)
     }
@@ -293,10 +303,13 @@ impl Engine {
             committed_at: now,
             failed_tries: run.failed_tries,
         };
-        let id = run.id;
+        let (id, reaches_end) = (run.id, spec.reaches_end);
         let committed =
             run.apply(RunEvent::CommitDone { certificate: Box::new(certificate) }, now, &self.retry_policy()).map_err(illegal)?;
         self.store.save_run_and_syncs(&stored, committed, |of| settle(of, &spec, manifest, now)).await?;
+        if reaches_end {
+            metrics::gauge!(telemetry::LAG_OFFSETS, "sync" => sync.name()).set(0.0);
+        }
         boundary("committed");
         let counts = &manifest.counts;
         tracing::info!(%sync, run = %id, read = counts.read, rows = counts.staged, filtered = counts.filtered_total(), rejected = counts.rejected_total(), "committed");
@@ -315,7 +328,7 @@ impl Engine {
 
     /// Removes what a committed run staged. What it cannot remove is left to the sweeper.
     async fn clean(&self, genesis: &Genesis, run: crate::model::RunId) {
-        if let Err(error) = self.destination.discard(genesis, run).await {
+        if let Err(error) = self.destination.discard(genesis.connection, run).await {
             tracing::warn!(%run, code = %error.code, "staged files are left for the sweeper: {}", error.summary);
         }
         boundary("cleaned");
@@ -377,13 +390,4 @@ fn reading(ranges: impl Iterator<Item = (i32, Range)>, run: &Run, bounds: &Bound
 
 fn illegal(error: crate::model::run::IllegalTransition) -> SyncError {
     SyncError::internal(Stage::Stage, error.to_string())
-}
-
-/// True when a suspended run has been staged and may have been committed.
-pub fn may_have_committed(run: &Run) -> bool {
-    match &run.state {
-        RunState::Committing { .. } => true,
-        RunState::Waiting { phase, .. } | RunState::Failed { phase, .. } => matches!(phase, Phase::Commit(_)),
-        _ => false,
-    }
 }

@@ -21,6 +21,8 @@ use crate::record::metrics::Metric;
 use crate::record::parse::{MAX_COLUMNS, Malformed, Parser, RejectReason};
 use crate::source::ReadEnd;
 
+/// How many rejected records are named when there are too many.
+const SAMPLES: usize = 5;
 /// How many records pass between two updates of the shared counters.
 const COUNT_EVERY: u64 = 4096;
 
@@ -35,6 +37,7 @@ pub struct Stager {
     partitions: HashMap<Partition, PartitionState>,
     tally: Tally,
     settled: Vec<RecordPlace>,
+    samples: Vec<String>,
     counters: Arc<Counters>,
 }
 
@@ -54,6 +57,7 @@ struct Tally {
     read_bytes: u64,
     staged: u64,
     deleted: u64,
+    with_original: u64,
     offsets: u64,
     filtered: [u64; DropReason::ALL.len()],
     rejected: BTreeMap<RejectReason, u64>,
@@ -97,6 +101,7 @@ impl Stager {
             partitions,
             tally: Tally::default(),
             settled: Vec::new(),
+            samples: Vec::new(),
             counters,
         }
     }
@@ -148,6 +153,7 @@ impl Stager {
             read_bytes: self.tally.read_bytes,
             staged: self.tally.staged,
             deleted: self.tally.deleted,
+            with_original: self.tally.with_original,
             filtered: DropReason::ALL
                 .iter()
                 .zip(self.tally.filtered)
@@ -156,7 +162,7 @@ impl Stager {
                 .collect(),
             rejected: self.tally.rejected.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
         };
-        Ok(Some(ReadResult { reached: Checkpoint::new(reached), counts, settled: self.settled }))
+        Ok(Some(ReadResult { reached: Checkpoint::new(reached), counts, settled: self.settled, samples: self.samples }))
     }
 
     fn publish(&self) {
@@ -241,6 +247,7 @@ impl Stager {
             original: inexact.then_some(resource.original),
         };
         self.outlet.push(&row)?;
+        self.tally.with_original += u64::from(inexact);
         Ok(Ok(Fate::Staged))
     }
 
@@ -262,6 +269,9 @@ impl Stager {
     }
 
     fn reject(&mut self, record: &Record<'_>, version: Millis, malformed: &Malformed) -> Result<Fate, SyncError> {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(format!("partition {} offset {}: {}", record.partition, record.offset, malformed.reason.name()));
+        }
         let (key, value) = (Text::of(record.key), Text::of(record.value));
         let values = [
             Value::Text(self.object.name()),

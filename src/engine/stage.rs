@@ -67,8 +67,8 @@ pub struct Attempt<'a> {
     pub stop: CancellationToken,
 }
 
-/// Stages a run. `None` when it was stopped.
-pub async fn stage(attempt: Attempt<'_>) -> Result<Option<Manifest>, SyncError> {
+/// Stages a run: the manifest, and the places of some rejected records. `None` when it was stopped.
+pub async fn stage(attempt: Attempt<'_>) -> Result<Option<(Manifest, Vec<String>)>, SyncError> {
     let spool = Spool::create(attempt.spool.clone())?;
     let stamp = RunStamp { run: attempt.run, synced_at: attempt.spec.frozen_at };
     let format = attempt.spec.file_format;
@@ -151,7 +151,7 @@ pub async fn stage(attempt: Attempt<'_>) -> Result<Option<Manifest>, SyncError> 
         ));
     }
     boundary("stage_loaded");
-    Ok(Some(manifest))
+    Ok(Some((manifest, read.samples)))
 }
 
 /// What the reading thread found.
@@ -163,6 +163,8 @@ pub struct ReadResult {
     pub counts: crate::model::Counts,
     /// Replays: the records that became rows or were dropped.
     pub settled: Vec<crate::model::ledger::RecordPlace>,
+    /// Places and reasons of the first rejected records.
+    pub samples: Vec<String>,
 }
 
 /// Where the reading thread puts rows.

@@ -9,14 +9,19 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::SyncSettings;
+use crate::control::status::status;
 use crate::model::{ErrorCode, Stage, SyncError};
 use crate::store::Store;
+use crate::telemetry;
 
 /// What the handlers need.
 #[derive(Clone)]
 pub struct Served {
     /// Our state.
     pub store: Store,
+    /// Operator's knobs.
+    pub settings: SyncSettings,
     /// Renders the metrics.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -52,6 +57,14 @@ async fn ready(State(served): State<Served>) -> impl IntoResponse {
 }
 
 async fn render(State(served): State<Served>) -> impl IntoResponse {
+    // Freshness grows by itself, so it is worked out when somebody asks.
+    if let Ok(status) = status(&served.store, &served.settings, true, jiff::Timestamp::now()).await {
+        for view in &status.syncs {
+            if let Some(seconds) = view.freshness_seconds {
+                metrics::gauge!(telemetry::FRESHNESS_SECONDS, "sync" => view.sync.name()).set(seconds as f64);
+            }
+        }
+    }
     let text = served.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

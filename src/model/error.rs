@@ -123,7 +123,7 @@ error_codes! {
     /// The destination refused the credentials.
     AuthInvalid "AUTH_INVALID" Customer WhenFixed "Correct the access key id and the secret access key (`warehouse-sync connection edit FILE`), then retry.";
     /// The destination's credentials have expired.
-    AuthExpired "AUTH_EXPIRED" Customer WhenFixed "The temporary credentials have expired: provide new ones, then retry.";
+    AuthExpired "AUTH_EXPIRED" Customer WhenFixed "The temporary credentials have expired: provide new ones (a changed `file:` is read again, a changed `env:` needs a restart), then retry.";
     /// The destination does not allow what is needed.
     PermissionDenied "PERMISSION_DENIED" Customer WhenFixed "Grant s3:PutObject, s3:GetObject, s3:DeleteObject and s3:ListBucket on the bucket and prefix (sql/s3/policy.json), then retry.";
     /// Our clock and the destination's differ too much.
@@ -165,7 +165,7 @@ error_codes! {
     /// The ledger could not be understood.
     LedgerCorrupt "LEDGER_CORRUPT" Us WhenFixed "A ledger entry cannot be read. Restore it from a backup (bucket versioning); do not delete it.";
     /// Too many records of a run were rejected.
-    TooManyRejected "TOO_MANY_REJECTED" Source WhenFixed "Look at them with `warehouse-sync rejected list --run RUN`. If they may be set aside: `warehouse-sync syncs retry SYNC --accept-rejected`.";
+    TooManyRejected "TOO_MANY_REJECTED" Source WhenFixed "Nothing of the run was committed. The message names the reasons and the first places. If the records may be set aside: `warehouse-sync syncs retry SYNC --accept-rejected`.";
     /// Counts do not balance.
     AccountMismatch "ACCOUNT_MISMATCH" Us WhenFixed "Records read do not equal records staged, filtered and rejected. This is our defect: nothing was committed; report it.";
     /// What was staged is not what was sent.
@@ -248,11 +248,6 @@ impl SyncError {
     /// Our own defect, or something that we did not foresee.
     pub fn internal(stage: Stage, summary: impl Into<String>) -> Self {
         Self::new(ErrorCode::Internal, stage, summary)
-    }
-
-    /// True for failures of credentials, which are tried at most twice: more would lock the user out.
-    pub fn is_authentication(&self) -> bool {
-        matches!(self.0.code, ErrorCode::AuthInvalid | ErrorCode::KafkaAuthInvalid)
     }
 }
 

@@ -124,6 +124,9 @@ pub struct Counts {
     pub staged: u64,
     /// Of those, tombstones.
     pub deleted: u64,
+    /// Of those, rows that carry `_original`, since a column cannot hold a value exactly.
+    #[serde(default)]
+    pub with_original: u64,
     /// Records dropped on purpose, by reason.
     pub filtered: BTreeMap<String, u64>,
     /// Records put aside in `KLAVIYO_REJECTED`, by reason.
@@ -152,6 +155,7 @@ impl Counts {
         self.read_bytes += other.read_bytes;
         self.staged += other.staged;
         self.deleted += other.deleted;
+        self.with_original += other.with_original;
         for (own, others) in [(&mut self.filtered, &other.filtered), (&mut self.rejected, &other.rejected)] {
             for (reason, count) in others {
                 *own.entry(reason.clone()).or_default() += count;

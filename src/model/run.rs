@@ -103,8 +103,6 @@ pub struct Receipt {
     pub updated: u64,
     /// Rows that lost to a newer version, staged or stored.
     pub superseded: u64,
-    /// Rows that a column type could not hold exactly and that carry `_original`.
-    pub with_original: u64,
     /// Rows and checksum of the object's table after the commit, as the ledger has them for this chain.
     pub totals: BTreeMap<Table, TableTotals>,
 }

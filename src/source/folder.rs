@@ -198,7 +198,7 @@ impl Source for FolderSource {
         Ok(bounds)
     }
 
-    /// Always the beginning: lines need not be in the order of their self.
+    /// Always the beginning: lines need not be in the order of their times.
     fn offsets_since(&self, _object: Object, _since: Millis, bounds: &Bounds) -> Result<BTreeMap<Partition, Offset>, SyncError> {
         Ok(bounds.lowest.keys().map(|partition| (*partition, 0)).collect())
     }

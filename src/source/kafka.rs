@@ -22,6 +22,8 @@ use crate::model::{ErrorCode, Object, Offset, Partition, Slice, Stage, SyncError
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a read may stand still before it is given up and tried again as a new attempt.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for the client to tell why a question failed.
+const CAUSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a waiting read looks whether it is to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -42,10 +44,14 @@ struct Context {
 impl Context {
     fn note(&self, code: RDKafkaErrorCode, reason: &str) {
         let mut last = self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // "All brokers down" follows every other failure and says less than it.
-        if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+        // A refused password is followed by "transport failure" and "all brokers down", which say less.
+        if !is_vague(code) || last.as_ref().is_none_or(|(before, _)| is_vague(*before)) {
             *last = Some((code, reason.to_owned()));
         }
+    }
+
+    fn knows_the_cause(&self) -> bool {
+        self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().is_some_and(|(code, _)| !is_vague(*code))
     }
 
     fn take(&self) -> Option<(RDKafkaErrorCode, String)> {
@@ -143,8 +149,12 @@ impl KafkaSource {
 
     /// Names the cause of a failed question: what the client reported meanwhile says more than "timed out".
     fn explain(&self, consumer: &BaseConsumer<Context>, error: &KafkaError, topic: &str) -> SyncError {
-        while consumer.poll(Duration::ZERO).is_some() {}
         let own = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let asked = Instant::now();
+        // The event that tells the cause comes on another way and may be a little late.
+        while is_vague(own) && !consumer.context().knows_the_cause() && asked.elapsed() < CAUSE_TIMEOUT {
+            drop(consumer.poll(POLL_INTERVAL));
+        }
         match consumer.context().take() {
             Some((code, reason)) if is_vague(own) => classify(code, &reason, topic),
             _ => classify(own, &error.to_string(), topic),

@@ -72,7 +72,7 @@ contract!(
     failed_upload_is_tried_again,
     zombie_commit_is_refused,
     staged_files_lost_before_the_commit,
-    stale_leftovers_are_swept,
+    stale_leftovers_are_found_and_removed,
     newest_wins,
     older_version_after_tombstone_stays_deleted,
     history_and_live_at_once_in_both_orders,
@@ -310,13 +310,18 @@ async fn staged_files_lost_before_the_commit(place: Place) {
     rig.verify().await;
 }
 
-async fn stale_leftovers_are_swept(place: Place) {
+async fn stale_leftovers_are_found_and_removed(place: Place) {
     let rig = Rig::new(source(50), place.open(), FileFormat::NdjsonGzip).await;
     rig.destination.fail_next("discard", Fault::Before);
     rig.settle(Object::Events, SyncKind::Historical).await;
     assert!(!place.lake.names("_staging").await.is_empty());
-    let swept = place.open().sweep(&rig.genesis, &Default::default()).await.unwrap();
-    assert!(swept > 0 && place.lake.names("_staging").await.is_empty());
+    let staged = place.open().staged_runs().await.unwrap();
+    assert_eq!(staged.len(), 1);
+    for (connection, run) in staged {
+        assert_eq!(connection, rig.genesis.connection);
+        place.open().discard(connection, run).await.unwrap();
+    }
+    assert!(place.lake.names("_staging").await.is_empty());
     rig.verify().await;
 }
 

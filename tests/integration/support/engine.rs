@@ -1,7 +1,7 @@
 //! The library in this process, over any source and destination: for faults that cannot be made from
 //! outside.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -186,11 +186,11 @@ impl Destination for Faulty {
     async fn fetch(&self, file: &StagedFile) -> Result<Fetched, SyncError> {
         self.inner.fetch(file).await
     }
-    async fn discard(&self, genesis: &Genesis, run: RunId) -> Result<(), SyncError> {
-        self.call("discard", self.inner.discard(genesis, run)).await
+    async fn discard(&self, connection: ConnectionId, run: RunId) -> Result<(), SyncError> {
+        self.call("discard", self.inner.discard(connection, run)).await
     }
-    async fn sweep(&self, genesis: &Genesis, keep: &HashSet<RunId>) -> Result<usize, SyncError> {
-        self.inner.sweep(genesis, keep).await
+    async fn staged_runs(&self) -> Result<Vec<(ConnectionId, RunId)>, SyncError> {
+        self.inner.staged_runs().await
     }
 }
 
