@@ -14,7 +14,7 @@ use super::{pending, planner};
 use crate::destination;
 use crate::engine::{Engine, Outcome};
 use crate::model::connection::DestinationSettings;
-use crate::model::{Connection, ConnectionState, Genesis, Intent, Object, RunId, SyncError, SyncId, SyncKind, Trouble};
+use crate::model::{Connection, ConnectionState, ErrorCode, Genesis, Intent, Object, RunId, SyncError, SyncId, SyncKind, Trouble};
 use crate::source::Source;
 use crate::store::{RecordedError, Store};
 
@@ -111,7 +111,7 @@ impl Reconciler {
                     let (id, result) = ended.map_err(|error| SyncError::internal(crate::model::Stage::Stage, "a sync's task panicked").external(error))?;
                     active.remove(&id);
                     self.store.update_sync(id, |sync| sync.executing = false).await?;
-                    if let Err(error) = result {
+                    if let Err(error) = result.or_else(|error| if error.code == ErrorCode::StateChanged { Ok(()) } else { Err(error) }) {
                         // Only our own state can fail here, and without it nothing can be done.
                         for task in active.values() {
                             task.stop.cancel();
@@ -136,7 +136,7 @@ impl Reconciler {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(SyncError::new(
-                crate::model::ErrorCode::LocalDisk,
+                ErrorCode::LocalDisk,
                 crate::model::Stage::Stage,
                 format!("the spool {} cannot be emptied", self.spool.display()),
             )

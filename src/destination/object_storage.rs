@@ -13,7 +13,6 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::object_ledger::{Created, to_json};
@@ -445,14 +444,14 @@ impl Destination for ObjectStorage {
         };
         let copy = tempfile::NamedTempFile::new().map_err(disk)?;
         let mut to = tokio::fs::File::create(copy.path()).await.map_err(disk)?;
-        let mut hasher = Sha256::new();
+        let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         let mut content = found.into_stream();
         while let Some(chunk) = content.try_next().await.map_err(|error| self.failed(&error, Stage::Verify))? {
             hasher.update(&chunk);
             to.write_all(&chunk).await.map_err(disk)?;
         }
         to.flush().await.map_err(disk)?;
-        Ok(if hex(&hasher.finalize()) == file.sha256 { Fetched::Whole(copy) } else { Fetched::Altered })
+        Ok(if hex(hasher.finish().as_ref()) == file.sha256 { Fetched::Whole(copy) } else { Fetched::Altered })
     }
 
     async fn discard(&self, connection: ConnectionId, run: RunId) -> Result<(), SyncError> {

@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::model::part::PartFile;
 use crate::model::row::Row;
@@ -102,9 +101,10 @@ pub struct PartWriter {
     encoder: Encoder,
 }
 
-/// Compression level of gzip: 1 costs a fifth of 6 and is 15 % larger (measured on events of 1 KB).
+/// Compression level of gzip: 1 runs at about five times the speed of 6, and compression is the largest
+/// part of the work.
 const GZIP_LEVEL: u32 = 1;
-/// Compression level of Zstandard: 1 is as small as gzip 6 at the cost of none.
+/// Compression level of Zstandard: 1 is the fastest, and its files are smaller than gzip's.
 const ZSTD_LEVEL: i32 = 1;
 
 impl PartWriter {
@@ -156,19 +156,19 @@ impl PartWriter {
 /// A file that hashes what is written to it.
 pub struct HashingFile {
     file: io::BufWriter<File>,
-    hasher: Sha256,
+    hasher: aws_lc_rs::digest::Context,
     written: u64,
 }
 
 impl HashingFile {
     fn create(path: &Path) -> io::Result<Self> {
         let file = io::BufWriter::with_capacity(256 * 1024, File::create(path)?);
-        Ok(Self { file, hasher: Sha256::new(), written: 0 })
+        Ok(Self { file, hasher: aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256), written: 0 })
     }
 
     fn finish(self) -> io::Result<(u64, String)> {
         self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok((self.written, crate::model::position::hex(&self.hasher.finalize())))
+        Ok((self.written, crate::model::position::hex(self.hasher.finish().as_ref())))
     }
 }
 

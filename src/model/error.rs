@@ -172,6 +172,8 @@ error_codes! {
     StageMismatch "STAGE_MISMATCH" Warehouse Restage "Nothing to do: the run is staged again.";
     /// The local disk is full or cannot be written.
     LocalDisk "LOCAL_DISK" Us Backoff "Free some space where `state.path` lies: the spool beside it needs about `max_part_bytes` for every file in flight.";
+    /// Somebody else changed the same thing in our state at the same moment.
+    StateChanged "STATE_CHANGED" Us Backoff "Nothing to do: it is looked at anew.";
     /// A secret could not be read.
     SecretUnreadable "SECRET_UNREADABLE" Us WhenFixed "Set the environment variable or make the file readable, restart, then retry.";
     /// Anything that we did not foresee.

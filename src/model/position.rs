@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// A partition number of a topic.
 pub type Partition = i32;
@@ -107,11 +106,8 @@ impl Slice {
     /// A stable digest of the ranges (SHA-256, hex, first 32 characters). Two runs that carry the
     /// same id must carry the same digest.
     pub fn digest(&self) -> String {
-        let mut hasher = Sha256::new();
-        for (partition, range) in &self.0 {
-            hasher.update(format!("{partition}:{}-{};", range.start, range.end));
-        }
-        hex(&hasher.finalize())[..32].to_owned()
+        let text: String = self.0.iter().map(|(partition, range)| format!("{partition}:{}-{};", range.start, range.end)).collect();
+        hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())[..32].to_owned()
     }
 
     /// The first part of this slice with about `max_offsets` offsets. Each partition gives in

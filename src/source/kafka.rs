@@ -91,8 +91,8 @@ impl KafkaSource {
             ("fetch.queue.backoff.ms", "1"),
             ("queued.min.messages", "20000"),
             // One limit over all partitions, so that thousands of them need no more than one.
-            ("queued.max.messages.kbytes", "12288"),
-            ("fetch.max.bytes", "8388608"),
+            ("queued.max.messages.kbytes", "8192"),
+            ("fetch.max.bytes", "4194304"),
             ("fetch.message.max.bytes", "1048576"),
             // Slices end before the end of the log, so waiting for more data only delays the end.
             ("fetch.wait.max.ms", "50"),

@@ -127,7 +127,7 @@ async fn swap(transaction: &mut sqlx::Transaction<'static, sqlx::Sqlite>, before
 }
 
 fn changed_meanwhile(run: &Run) -> SyncError {
-    SyncError::new(ErrorCode::Internal, Stage::Stage, format!("run {} was changed by somebody else meanwhile", run.id)).hint("Try again.")
+    SyncError::new(ErrorCode::StateChanged, Stage::Stage, format!("run {} was changed by somebody else meanwhile", run.id))
 }
 
 impl StoredRun {

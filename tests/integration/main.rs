@@ -7,6 +7,7 @@ mod architecture;
 mod contract;
 mod crash;
 mod duckdb;
+mod golden;
 mod kafka;
 mod memory;
 mod model;

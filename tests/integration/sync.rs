@@ -269,6 +269,39 @@ async fn a_shops_year_arrives_whole_in_every_format() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_files_is_a_source() {
+    let topics = Topics::make(1);
+    let installation = Installation::new(&topics, None, "chunk_bytes = \"10KiB\"\n");
+    let streams = installation.folder.path().join("streams");
+    for name in ["profiles", "events", "metrics"] {
+        std::fs::create_dir_all(streams.join(name)).unwrap();
+    }
+    let line = |record: warehouse_sync::demo::sample::SampleRecord| format!("{}\n", text(&record.value.unwrap()));
+    let lines = |range: std::ops::Range<u64>| range.map(|number| line(event(&format!("e{number}"), "M", number, 1))).collect::<String>();
+    std::fs::write(streams.join("metrics/all.ndjson"), line(metric("M", "Name", "api", 1))).unwrap();
+    std::fs::write(streams.join("events/a.ndjson"), lines(0..200)).unwrap();
+    let packed = zstd::stream::encode_all(lines(200..300).as_bytes(), 1).unwrap();
+    std::fs::write(streams.join("events/b.ndjson.zst"), packed).unwrap();
+    let settings = format!(
+        "[folder]\npath = \"{}\"\n[state]\npath = \"{}\"\n",
+        streams.display(),
+        installation.folder.path().join("state.db").display()
+    );
+    std::fs::write(installation.settings(), settings).unwrap();
+    installation.connect(&[]);
+    installation.run(&["run"]);
+    assert_eq!(installation.lake.places("klaviyo_event").await.len(), 300);
+    // Files grow, a deletion is written as an envelope, a broken line is put aside.
+    let more = format!("{}{{\"key\":\"e0\",\"value\":null,\"timestamp\":2}}\nbroken\n", lines(300..310));
+    std::fs::write(streams.join("events/a.ndjson"), lines(0..200) + &more).unwrap();
+    installation.run(&["run", "--now"]);
+    let newest = installation.lake.newest("klaviyo_event").await;
+    assert!(newest.len() == 309 && !newest.contains_key("e0"), "{}", newest.len());
+    assert_eq!(installation.lake.versions("klaviyo_rejected").await.len(), 1);
+    installation.verify();
+}
+
 #[test]
 fn the_demo_runs_and_proves_itself() {
     let folder = tempfile::tempdir().unwrap();

@@ -112,6 +112,8 @@ pub enum Fault {
     Before,
     /// It is done, but the answer is lost.
     AnswerLost,
+    /// `load` alone: it says OK and has loaded nothing.
+    LoadedNothing,
 }
 
 /// A destination whose calls fail as told.
@@ -140,7 +142,7 @@ impl Faulty {
         };
         let lost = || SyncError::new(ErrorCode::Unavailable, Stage::Commit, format!("injected into {method}"));
         match fault {
-            Some(Fault::Before) => Err(lost()),
+            Some(Fault::Before | Fault::LoadedNothing) => Err(lost()),
             Some(Fault::AnswerLost) => {
                 call.await?;
                 Err(lost())
@@ -168,7 +170,14 @@ impl Destination for Faulty {
         self.call("stage", self.inner.stage(spec, run, attempt, file)).await
     }
     async fn load(&self, spec: &RunSpec, manifest: &Manifest) -> Result<BTreeMap<Table, TableTotals>, SyncError> {
-        self.call("load", self.inner.load(spec, manifest)).await
+        let nothing = {
+            let mut faults = self.faults.lock().unwrap();
+            faults.iter().position(|fault| *fault == ("load", Fault::LoadedNothing)).map(|at| faults.remove(at))
+        };
+        match nothing {
+            Some(_) => Ok(BTreeMap::new()),
+            None => self.call("load", self.inner.load(spec, manifest)).await,
+        }
     }
     async fn commit(&self, genesis: &Genesis, spec: &RunSpec, manifest: &Manifest) -> Result<Receipt, SyncError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
