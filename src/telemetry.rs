@@ -1,5 +1,7 @@
 //! Logs and metrics. Every metric's name stands here, once.
 
+use std::io::IsTerminal as _;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -38,7 +40,7 @@ pub enum LogFormat {
 pub fn start_logging(format: LogFormat, quiet: bool) {
     let standard = if quiet { "error,librdkafka=off,rdkafka=off" } else { "warn,warehouse_sync=info,librdkafka=off,rdkafka=off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(standard));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

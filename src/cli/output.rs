@@ -9,6 +9,9 @@ use serde::Serialize;
 use crate::destination::{CheckOutcome, CheckStep};
 use crate::model::{Certificate, ErrorCode, Stage, SyncError};
 
+/// Columns that a terminal needs for tables with lines.
+const NARROWEST: u16 = 60;
+
 /// Prints a failure with what can be done about it.
 pub fn error(error: &SyncError) {
     eprintln!("error: {} [{}]", error.summary, error.code);
@@ -42,7 +45,8 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     let mut table = Table::new();
     table.set_header(header);
     table.add_rows(rows);
-    if std::io::stdout().is_terminal() {
+    // A very narrow terminal, or one that does not tell its width, is served better by long lines.
+    if std::io::stdout().is_terminal() && table.width().is_some_and(|width| width >= NARROWEST) {
         table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     } else {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
