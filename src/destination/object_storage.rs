@@ -2,7 +2,7 @@
 //!
 //! Object storage has no transaction. A run's files are staged under keys of their own; creating the
 //! ledger entry, which names them all, is the commit; copying them to where readers look, and marking
-//! that as done, can be repeated by anybody at any time ([`ObjectStorage::roll_forward`]).
+//! that as done, can be repeated by anybody at any time (`roll_forward`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
