@@ -148,20 +148,6 @@ impl Counts {
     pub fn balances(&self) -> bool {
         self.read == self.staged + self.filtered_total() + self.rejected_total()
     }
-
-    /// Adds the counts of another run.
-    pub fn add(&mut self, other: &Counts) {
-        self.read += other.read;
-        self.read_bytes += other.read_bytes;
-        self.staged += other.staged;
-        self.deleted += other.deleted;
-        self.with_original += other.with_original;
-        for (own, others) in [(&mut self.filtered, &other.filtered), (&mut self.rejected, &other.rejected)] {
-            for (reason, count) in others {
-                *own.entry(reason.clone()).or_default() += count;
-            }
-        }
-    }
 }
 
 /// A record among the rejected ones, by its place in the stream.

@@ -197,7 +197,7 @@ fn utf8(value: &[u8]) -> Result<&str, Malformed> {
     })
 }
 
-/// The escapes `\uXXXX` that are one half of a surrogate pair without the other, by place: what is left
+/// The escapes such as `\ud83d` that are one half of a surrogate pair without the other, by place: what is left
 /// of an emoji that somebody cut in two. JSON's grammar allows them, Unicode does not, and one of them
 /// makes readers such as DuckDB refuse the whole table.
 fn half_pairs(text: &[u8]) -> impl Iterator<Item = usize> + '_ {

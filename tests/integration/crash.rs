@@ -141,3 +141,33 @@ async fn stopped_by_a_signal_it_goes_on_where_it_was() {
     expect_exactly_once(&installation.lake, &expected, "stopped and started").await;
     installation.verify();
 }
+
+/// Another engine, or an old copy of the state, must not remove what an entry of the ledger still needs:
+/// the commit has happened, its files are not copied yet, and the run is a stranger to this state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_commit_is_completed_before_leftovers_are_removed() {
+    let topics = Topics::make(1);
+    let (records, _) = shop(4, 300);
+    topics.publish(records.clone());
+    let installation = Installation::new(&topics, None, KNOBS);
+    installation.connect(&[]);
+    let state = installation.folder.path().join("state.db");
+    let copy = installation.folder.path().join("copy.db");
+    std::fs::copy(&state, &copy).unwrap();
+    let halted = installation.folder.path().join("halted");
+    let environment =
+        [("WAREHOUSE_SYNC_HALT_AT", "commit_after_point".to_owned()), ("WAREHOUSE_SYNC_HALT_FILE", halted.display().to_string())];
+    let mut running = installation.start_with(&["serve"], &environment);
+    wait_until("a commit without its files", Duration::from_secs(60), || halted.exists());
+    running.kill();
+    for name in ["state.db-wal", "state.db-shm"] {
+        drop(std::fs::remove_file(installation.folder.path().join(name)));
+    }
+    std::fs::copy(&copy, &state).unwrap();
+    let output = installation.try_run(&["run"]);
+    assert_eq!(output.status.code(), Some(1), "an old copy of the state must notice: {}", text(&output.stdout));
+    installation.connect(&["--adopt"]);
+    installation.run(&["run", "--now"]);
+    expect_exactly_once(&installation.lake, &totals(&records), "an old copy of the state").await;
+    installation.verify();
+}
